@@ -1,0 +1,199 @@
+"""Configuration: ``scriptrules.toml`` or ``[tool.scriptrules]`` in pyproject.toml, then ``SCRIPTRULES_…``, then flags.
+
+Unknown keys are errors that name the nearest; relative paths are relative to the file they stand in. The table of a
+host is handed to its executor as it is (`scriptrules.plugins.executor.ExecutorFactory`), which checks it.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from scriptrules.errors import ConfigError, nearest
+
+FILE = "scriptrules.toml"
+MEGABYTE = 1024 * 1024
+
+
+class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    listen: str = "127.0.0.1:8765"
+    body_max: int = 32 * MEGABYTE  # bytes of one request, such as many tasks as NDJSON
+
+
+class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    url: str = "sqlite:///.scriptrules/state.db"
+
+
+class SandboxConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Budgets of rule code. Each is there so that one rule cannot cost the others anything."""
+
+    workers: int = 0  # 0: one a processor, at most 8
+    require: str = "default"  # "full": refuse to start where a wall is missing
+    cpu_seconds: float = 1.0  # soft limit of one slice or filter
+    hard_seconds: float = 3.0  # CPU seconds after which the worker is killed
+    memory_mb: int = 512  # of one worker
+    entries_per_slice: int = 10_000
+    entries_per_run: int = 100_000
+    payload_max: int = 256 * 1024  # bytes of one task's data, one entry's arguments or one value
+    depth_max: int = 64  # nested lists and objects in a payload
+    log_max: int = 64 * 1024  # bytes that one slice may print
+    warm_runs: int = 5_000  # suspended runs a worker keeps in memory; others are replayed when they go on
+
+
+class FlowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    hop_max: int = 100  # generations without an outside wait before a task is held as a loop
+    call_depth_max: int = 64
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    rules: str = "rules"
+    plugins: str = "plugins"
+    server: ServerConfig = ServerConfig()
+    store: StoreConfig = StoreConfig()
+    sandbox: SandboxConfig = SandboxConfig()
+    flow: FlowConfig = FlowConfig()
+    hosts: dict[str, dict[str, Any]] = {}
+    base: Any = Path()  # the folder that relative paths start from
+    file: Any = None  # where it was read from, if anywhere
+
+    @property
+    def rules_dir(self) -> Path:
+        return Path(self.base, self.rules)
+
+    @property
+    def plugins_dir(self) -> Path:
+        return Path(self.base, self.plugins)
+
+    @property
+    def workers(self) -> int:
+        """How many worker processes there are."""
+        return self.sandbox.workers or min(os.cpu_count() or 1, 8)
+
+    @property
+    def store_path(self) -> Path | None:
+        """The file of an SQLite store; None for a store in memory."""
+        if self.store.url == "memory:":
+            return None
+        if not self.store.url.startswith("sqlite:///"):
+            raise ConfigError(
+                f"store url {self.store.url!r} is not one this version can use. "
+                f"Write sqlite:///path/to/state.db, or memory: for a store that ends with the process."
+            )
+        return Path(self.base, self.store.url.removeprefix("sqlite:///"))
+
+    @property
+    def state_dir(self) -> Path:
+        """Where executors keep what must survive a restart."""
+        path = self.store_path
+        return path.parent if path else Path(self.base, ".scriptrules")
+
+    @property
+    def listen_address(self) -> tuple[str, int]:
+        host, _, port = self.server.listen.rpartition(":")
+        if not host or not port.isdigit():
+            raise ConfigError(f"listen = {self.server.listen!r} is not HOST:PORT, such as 127.0.0.1:8765.")
+        return host.strip("[]"), int(port)
+
+
+_SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "server": ServerConfig,
+    "store": StoreConfig,
+    "sandbox": SandboxConfig,
+    "flow": FlowConfig,
+}
+
+
+def load(
+    folder: Path | None = None, overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+) -> Config:
+    """Read the configuration that holds in `folder` (default: the current one, or the nearest above it that has one).
+
+    Args:
+        folder: where to look.
+        overrides: flags, by dotted key: ``{"server.listen": "127.0.0.1:0"}``; None values are ignored.
+        environ: variables; default the process's own. ``SCRIPTRULES_SERVER_LISTEN`` is ``server.listen``.
+
+    Raises:
+        ConfigError: a file, key or value that cannot be used, with where it stands and the nearest known key.
+    """
+    table, file = _find((folder or Path.cwd()).resolve())
+    base = file.parent if file else (folder or Path.cwd()).resolve()
+    where = str(file) if file else "the configuration"
+    table = {key: dict(value) if isinstance(value, dict) else value for key, value in table.items()}
+    for dotted, value in _from_environment(os.environ if environ is None else environ).items():
+        _set(table, dotted, value)
+    for dotted, value in (overrides or {}).items():
+        if value is not None:
+            _set(table, dotted, value)
+    _check_keys(table, where)
+    try:
+        config = msgspec.structs.replace(msgspec.convert(table, Config, strict=False), base=base, file=file)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {error}. Correct it and start again.") from None
+    for name, host in config.hosts.items():
+        if not isinstance(host.get("executor"), str):
+            raise ConfigError(f'{where}: [hosts.{name}] needs executor = "process" or another kind of executor.')
+    return config
+
+
+def _find(folder: Path) -> tuple[dict[str, Any], Path | None]:
+    for candidate in (folder, *folder.parents):
+        file = candidate / FILE
+        if file.is_file():
+            return _read(file), file
+        project = candidate / "pyproject.toml"
+        if project.is_file():
+            table = _read(project).get("tool", {}).get("scriptrules")
+            if table is not None:
+                return table, project
+    return {}, None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as stream:
+            return tomllib.load(stream)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file}: {error}. Correct it and start again.") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}. Make it readable and start again.") from None
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The settings among the variables: SCRIPTRULES_SECTION_KEY, where section and key exist."""
+    found = {}
+    for section, struct in _SECTIONS.items():
+        for field in struct.__struct_fields__:
+            value = environ.get(f"SCRIPTRULES_{section}_{field}".upper())
+            if value is not None:
+                found[f"{section}.{field}"] = value
+    for key, dotted in (("SCRIPTRULES_RULES", "rules"), ("SCRIPTRULES_PLUGINS", "plugins")):
+        if key in environ:
+            found[dotted] = environ[key]
+    return found
+
+
+def _set(table: dict[str, Any], dotted: str, value: Any) -> None:
+    *sections, key = dotted.split(".")
+    for section in sections:
+        table = table.setdefault(section, {})
+    table[key] = value
+
+
+def _check_keys(table: Mapping[str, Any], where: str) -> None:
+    known = {"rules", "plugins", "hosts", *_SECTIONS}
+    for key, value in table.items():
+        if key not in known:
+            raise ConfigError(f"{where}: unknown key {key!r}{nearest(key, known)} Known: {', '.join(sorted(known))}.")
+        if key in _SECTIONS:
+            fields = _SECTIONS[key].__struct_fields__
+            for inner in value:
+                if inner not in fields:
+                    raise ConfigError(
+                        f"{where}: unknown key {inner!r} in [{key}]{nearest(inner, fields)} Known: {', '.join(fields)}."
+                    )

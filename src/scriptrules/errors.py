@@ -1,0 +1,121 @@
+"""Every error that scriptrules raises on purpose, as one set.
+
+Each class has a stable `code`, its docstring is the default message, and the text ends with what to do next.
+Errors that reach a rule's author travel through the journal as `Failure` (see `scriptrules.model`) and come back as the
+same class. The signals that end a script (`scriptrules.sandbox.signals`) are not errors: they derive from BaseException
+and no rule can catch them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ScriptrulesError(Exception):
+    """Something went wrong in scriptrules."""
+
+    code = "SR900"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+class ConfigError(ScriptrulesError):
+    """The configuration cannot be used. Correct scriptrules.toml and start again."""
+
+    code = "SR800"
+
+
+class BadTask(ScriptrulesError):
+    """The task is not acceptable. A task is {"name": "dotted.name", "data": {…}}."""
+
+    code = "SR810"
+
+
+class TooLarge(BadTask):
+    """The body is too large. Put the bulk somewhere else and send a reference to it."""
+
+    code = "SR811"
+
+
+class KeyConflict(ScriptrulesError):
+    """The key was used for another task. Use a new key, or send the same name and data again."""
+
+    code = "SR812"
+
+
+class NotFound(ScriptrulesError):
+    """There is no such thing. List what exists with `scriptrules tasks` or `scriptrules runs`."""
+
+    code = "SR820"
+
+
+class NotPossible(ScriptrulesError):
+    """The state that it is in does not allow this."""
+
+    code = "SR821"
+
+
+class StoreUnavailable(ScriptrulesError):
+    """The store cannot be written. Nothing was accepted; free disk space or permissions, then send it again."""
+
+    code = "SR830"
+
+
+class StoreInUse(ScriptrulesError):
+    """Another scriptrules serves this store. Stop that one first, or give this one a --store of its own."""
+
+    code = "SR831"
+
+
+class SandboxUnavailable(ScriptrulesError):
+    """Workers cannot be started. `scriptrules doctor` shows which wall is missing."""
+
+    code = "SR840"
+
+
+class InvalidRequest(ScriptrulesError):
+    """The executor cannot do this. Correct the arguments of `run()`."""
+
+    code = "SR850"
+
+
+class PolicyRefused(InvalidRequest):
+    """The host's policy does not allow this. Allow it under [hosts.NAME] in scriptrules.toml, or ask for less."""
+
+    code = "SR851"
+
+
+class HostUnavailable(ScriptrulesError):
+    """The host cannot be reached. Its executions wait until it can be."""
+
+    code = "SR852"
+
+
+class PluginError(ScriptrulesError):
+    """A plugin misbehaved. Its name and what it did are in the message."""
+
+    code = "SR860"
+
+
+class ExecutionFailed(ScriptrulesError):
+    """An execution failed. Catch ExecutionFailed around wait(), or pass check=False."""
+
+    code = "SR870"
+
+
+class CallFailed(ScriptrulesError):
+    """What was called failed. Catch CallFailed around call() or wait()."""
+
+    code = "SR871"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A clause that names the known word most like `word`, or an empty string: `", did you mean 'image'?"`."""
+    match = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
+    return f", did you mean {match[0]!r}?" if match else ""

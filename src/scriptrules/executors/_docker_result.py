@@ -1,0 +1,155 @@
+"""What an ended container becomes as a result, and the archives and log frames on the way: decisions, no engine."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import signal
+import tarfile
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import msgspec
+
+from scriptrules import clock
+from scriptrules.executors._docker_policy import FOLDER, INPUT
+from scriptrules.executors._output import OUTPUT_FILE_MAX, file_output, last_line_output, tail_text
+from scriptrules.model import ExecutionRequest, ExecutionResult, Json, Verdict
+
+NEVER = "0001-01-01T00:00:00Z"  # how an engine writes that there was no such moment
+_STREAMS = {1: "stdout", 2: "stderr"}
+_CHUNK = 256 * 1024  # bytes
+
+
+class Tail:
+    """The last bytes of a stream."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._kept = bytearray()
+        self.cut = False  # the beginning is missing
+
+    def add(self, data: bytes) -> None:
+        self._kept += data
+        if len(self._kept) > 2 * self._size:
+            del self._kept[: -self._size]
+            self.cut = True
+
+    @property
+    def data(self) -> bytes:
+        return bytes(self._kept)
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """What is known of an ended container."""
+
+    state: dict[str, Any]  # the engine's State
+    stdout: Tail
+    stderr: Tail
+    file: tuple[Json, str | None] | None  # value and problem of the output file; None where there was none
+    stop_reason: str | None
+    timed_out: bool
+    outage: bool  # the engine was out of reach while it ran
+    memory_mb: int
+
+
+def never_started(state: Mapping[str, Any]) -> bool:
+    """Whether a container's State is of one that the engine has not started yet."""
+    return bool(state["Status"] == "created")
+
+
+def result_of(request: ExecutionRequest, ended: Ended, host: str, verdict: Verdict) -> ExecutionResult:
+    """The result of `request`, whose container ended so."""
+    started, finished = _moment(ended.state["StartedAt"]), _moment(ended.state["FinishedAt"])
+    exit_code: int | None = ended.state["ExitCode"]
+    output, problem = ended.file or (last_line_output(ended.stdout.data, cut=ended.stdout.cut), None)
+    if output is None and ended.outage and problem is None:
+        problem = (
+            "The engine was away while it ran and may have lost what it wrote. Write to $SCRIPTRULES_OUTPUT instead."
+        )
+    reason = problem if exit_code == 0 and not ended.timed_out else _why(request, ended, started, finished)
+    if ended.timed_out and exit_code == 0:
+        # A program that ends orderly when it is told to has not done its work; 0 would say that it has.
+        exit_code = None
+    return ExecutionResult(
+        status="done" if exit_code == 0 else "failed",
+        exit_code=exit_code,
+        reason=reason,
+        output=output,
+        stdout=tail_text(ended.stdout.data),
+        stderr=tail_text(ended.stderr.data),
+        started=started,
+        ended=finished,
+        host=host,
+        verdict=verdict,
+    )
+
+
+def _why(request: ExecutionRequest, ended: Ended, started: int | None, finished: int | None) -> str:
+    exit_code = ended.state["ExitCode"]
+    if ended.stop_reason is not None:
+        return ended.stop_reason
+    if ended.state.get("OOMKilled"):
+        return f"out of memory: it may use {ended.memory_mb} MB. Ask for more with memory_mb."
+    # Another supervisor may have stopped it at its timeout and been killed before it could say so.
+    killed = exit_code in (128 + signal.SIGTERM, 128 + signal.SIGKILL)
+    lasted = ((finished or 0) - (started or 0)) / clock.SECOND
+    if killed and request.timeout is not None and lasted >= request.timeout:
+        return f"timeout after {request.timeout:g} s"
+    if ended.state.get("Error"):
+        return f"exit code {exit_code}: {ended.state['Error']}"
+    if exit_code > 128 and exit_code - 128 in set(signal.Signals):
+        return f"killed by signal {exit_code - 128}"
+    return f"exit code {exit_code}"
+
+
+def _moment(stamp: str) -> int | None:
+    return None if stamp == NEVER else clock.parse(stamp)
+
+
+def input_archive(data: bytes, now: int) -> bytes:
+    """A tar of the folder that a container finds: the input, and room for any user to write the output.
+
+    Args:
+        data: the task's data, JSON.
+        now: microseconds since 1970, for the files' times.
+    """
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        folder = tarfile.TarInfo(FOLDER.lstrip("/"))
+        folder.type, folder.mode, folder.mtime = tarfile.DIRTYPE, 0o777, now // clock.SECOND
+        archive.addfile(folder)
+        file = tarfile.TarInfo(INPUT.lstrip("/"))
+        file.size, file.mode, file.mtime = len(data), 0o644, now // clock.SECOND
+        archive.addfile(file, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def output_file(packed: bytes) -> tuple[Json, str | None]:
+    """Value and problem of the one file in a tar, which may lack its end where the file is too large anyway."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(packed), mode="r|") as archive:
+            member = archive.next()
+            if member is None or not member.isreg():
+                return None, "What $SCRIPTRULES_OUTPUT names is no plain file. Write one JSON value into a file there."
+            stream = archive.extractfile(member)
+            return file_output(stream.read(OUTPUT_FILE_MAX + 1) if stream else b"")
+    except tarfile.TarError as error:
+        return None, f"The output file came broken from the engine ({error}). Use the last line of stdout instead."
+
+
+async def log_frames(reader: asyncio.StreamReader) -> AsyncIterator[tuple[str, bytes]]:
+    """The frames of an engine's log stream as (stream, data); EOFError where it ends within one."""
+    buffer = bytearray()
+    while chunk := await reader.read(_CHUNK):
+        buffer += chunk
+        at = 0
+        while len(buffer) - at >= 8:
+            end = at + 8 + int.from_bytes(buffer[at + 4 : at + 8], "big")
+            if end > len(buffer):
+                break
+            yield _STREAMS.get(buffer[at], "stderr"), bytes(buffer[at + 8 : end])
+            at = end
+        del buffer[:at]
+    if buffer:
+        raise EOFError("within a frame")

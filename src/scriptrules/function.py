@@ -1,0 +1,143 @@
+"""Functions that rules may call: declared once, as an ordinary function with a signature and a docstring.
+
+That one declaration serves the runtime (a worker builds the injected function from it), the checker (its name and
+parameters), the editor stub and the docs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from scriptrules.errors import PluginError
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    name: str
+    kind: str  # "positional" | "both" | "args" | "keyword" | "kwargs"
+    required: bool
+    default: str = ""  # as it is written; only JSON values may be defaults of plugin functions
+    annotation: str = ""
+
+
+class FunctionSpec(msgspec.Struct, frozen=True):
+    """The declaration as data; this is all that a worker learns of a function."""
+
+    name: str
+    parameters: list[Parameter]
+    blocks: bool
+    entry: bool  # whether a use of it is an entry of the journal
+    doc: str
+    intrinsic: bool = False  # the interpreter itself implements it
+    returns: str = ""
+
+    @property
+    def signature(self) -> str:
+        """As it is written in Python: `(url: str, timeout: float = 10.0) -> dict`."""
+        parts: list[str] = []
+        kinds = [parameter.kind for parameter in self.parameters]
+        starred = False
+        for index, parameter in enumerate(self.parameters):
+            if parameter.kind == "keyword" and not starred:
+                parts.append("*")
+                starred = True
+            starred = starred or parameter.kind == "args"
+            stars = {"args": "*", "kwargs": "**"}.get(parameter.kind, "")
+            text = stars + parameter.name + (f": {parameter.annotation}" if parameter.annotation else "")
+            if not parameter.required and not stars:
+                text += (" = " if parameter.annotation else "=") + parameter.default
+            parts.append(text)
+            last_positional = parameter.kind == "positional" and "positional" not in kinds[index + 1 :]
+            if last_positional:
+                parts.append("/")
+        return f"({', '.join(parts)})" + (f" -> {self.returns}" if self.returns else "")
+
+
+_KINDS = {
+    inspect.Parameter.POSITIONAL_ONLY: "positional",
+    inspect.Parameter.POSITIONAL_OR_KEYWORD: "both",
+    inspect.Parameter.VAR_POSITIONAL: "args",
+    inspect.Parameter.KEYWORD_ONLY: "keyword",
+    inspect.Parameter.VAR_KEYWORD: "kwargs",
+}
+
+
+class Function:
+    """A declared function: its `spec` and the callable that does it."""
+
+    def __init__(
+        self, call: Callable[..., Any], *, blocks: bool, entry: bool, retries: int, timeout: float, intrinsic: bool
+    ) -> None:
+        self.call = call
+        self.retries = retries
+        self.timeout = timeout  # seconds
+        self.spec = spec_of(call, blocks=blocks, entry=entry, intrinsic=intrinsic)
+        self.__name__ = self.spec.name
+        self.__doc__ = call.__doc__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.call(*args, **kwargs)
+
+
+def function(
+    call: Callable[..., Any] | None = None, *, blocks: bool = True, retries: int = 0, timeout: float = 60.0
+) -> Any:
+    """Declare an ``async def`` as a function that rules may call.
+
+    A use of it is an entry of the journal; the supervisor awaits the function after the entry is committed, and the
+    rule gets its JSON result. It is called at least once: take the keyword argument `key`, if it is declared, to make
+    an outside effect idempotent (rules do not see this parameter).
+
+    Args:
+        blocks: the rule waits for the result; otherwise it gets a handle for `wait()`.
+        retries: how many further attempts a failing call gets.
+        timeout: seconds for one attempt.
+    """
+
+    def declare(call: Callable[..., Any]) -> Function:
+        if not inspect.iscoroutinefunction(call):
+            raise PluginError(f"function {call.__name__!r} is not a coroutine function. Declare it with `async def`.")
+        return Function(call, blocks=blocks, entry=True, retries=retries, timeout=timeout, intrinsic=False)
+
+    return declare if call is None else declare(call)
+
+
+def spec_of(call: Callable[..., Any], *, blocks: bool, entry: bool, intrinsic: bool) -> FunctionSpec:
+    """The declaration of `call` as data; the parameter `key` of a plugin function belongs to the engine."""
+    signature = inspect.signature(call)
+    parameters = [
+        Parameter(
+            name=parameter.name,
+            kind=_KINDS[parameter.kind],
+            required=parameter.default is inspect.Parameter.empty
+            and parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD),
+            default="" if parameter.default is inspect.Parameter.empty else _written(parameter.default),
+            annotation=_annotation(parameter.annotation),
+        )
+        for parameter in signature.parameters.values()
+        if intrinsic or parameter.name != "key"
+    ]
+    return FunctionSpec(
+        name=call.__name__,
+        parameters=parameters,
+        blocks=blocks,
+        entry=entry,
+        doc=inspect.getdoc(call) or "",
+        intrinsic=intrinsic,
+        returns=_annotation(signature.return_annotation),
+    )
+
+
+def _written(default: object) -> str:
+    return "..." if default is ... or type(default) is object else repr(default)
+
+
+def _annotation(annotation: Any) -> str:
+    if annotation is inspect.Signature.empty:
+        return ""
+    if isinstance(annotation, str):
+        return annotation
+    return getattr(annotation, "__name__", None) or str(annotation)

@@ -1,0 +1,234 @@
+"""The nouns of scriptrules as plain frozen data: task, run, entry, and what executors are asked and answer.
+
+Payloads travel as raw JSON (`bytes`): they are checked once where they enter, and decoded only by who looks inside.
+Moments are microseconds since 1970 UTC (see `scriptrules.clock`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from scriptrules import clock as _clock
+
+Json = Any  # None, bool, int, float, str, list or dict of the same
+
+NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z")
+NAME_MAX = 200  # characters of a task name
+
+
+class TaskState(StrEnum):
+    NEW = "new"
+    HELD = "held"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    UNMATCHED = "unmatched"
+    DROPPED = "dropped"
+    CANCELLED = "cancelled"
+
+
+class RunState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    HELD = "held"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class EntryState(StrEnum):
+    HELD = "held"
+    PENDING = "pending"
+    STARTED = "started"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TASK_FINAL = frozenset({TaskState.DONE, TaskState.FAILED, TaskState.UNMATCHED, TaskState.DROPPED, TaskState.CANCELLED})
+RUN_FINAL = frozenset({RunState.DONE, RunState.FAILED, RunState.CANCELLED})
+ENTRY_FINAL = frozenset({EntryState.DONE, EntryState.FAILED, EntryState.CANCELLED})
+
+
+class Verdict(StrEnum):
+    """How often an execution was started, as far as it can be proven (DESIGN: guarantees are data)."""
+
+    ONCE = "once"
+    ADOPTED = "adopted"
+    POSSIBLY_TWICE = "possibly-twice"
+    UNKNOWN = "unknown"
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An error as data: it survives the journal and comes back in a script as the exception it was."""
+
+    type: str  # the class name, e.g. "ValueError" or "ExecutionFailed"
+    message: str
+    line: int | None = None  # in the rule's file
+    trace: str | None = None  # the author's own lines, as Python prints a traceback
+    code: str | None = None
+
+
+class Task(msgspec.Struct, frozen=True):
+    id: str
+    name: str
+    data: bytes  # a JSON object
+    state: TaskState
+    since: int
+    created: int
+    root: str
+    parent: str | None = None  # the run that generated it
+    by: str | None = None  # the rule of that run
+    hop: int = 0  # generations since something outside was waited for
+    depth: int = 0  # calls that wait for this one, one on top of the other
+    key: str | None = None
+    reply: int | None = None  # the entry of `parent` that waits for its value: its return address
+    reason: str | None = None
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One use of an injected function. Blocking ones and executions get their result later."""
+
+    seq: int
+    name: str
+    args: bytes  # JSON object, by parameter name
+    state: EntryState
+    since: int
+    line: int
+    started: int
+    ended: int | None = None
+    result: bytes | None = None  # JSON
+    error: Failure | None = None
+    reason: str | None = None
+    attempt: int = 1
+    verdict: Verdict | None = None
+
+
+class Run(msgspec.Struct, frozen=True):
+    id: str
+    rule: str
+    task: str
+    digest: str  # of the source that it is pinned to
+    state: RunState
+    since: int
+    created: int
+    reason: str | None = None
+    ended: int | None = None
+    value: bytes | None = None  # JSON
+    error: Failure | None = None
+    attempt: int = 1
+    answers: bool = False  # its value goes to who called its task
+    python: str = ""  # minor version that it began under
+    policy: int = 0  # version of the sandbox policy that it began under
+    reasons: bytes | None = None  # for a fallback: why the other rules did not match, JSON
+
+
+class Source(msgspec.Struct, frozen=True):
+    """The text of a rule and of the shared code that it may import, under one digest."""
+
+    rule: str
+    file: str  # as people see it, for messages: rules/billing/refund.py
+    text: str
+    libraries: dict[str, str] = {}  # by name
+    digest: str = ""
+
+
+class ExecutionRequest(msgspec.Struct, frozen=True):
+    """What `run()` asks of an executor. `key` names this start for ever: no second one must happen."""
+
+    key: str  # [a-z0-9-]+, at most 63 characters: fit for file, container and DNS names
+    host: str
+    name: str
+    image: str  # the program, for the process executor
+    args: list[str] = []
+    env: dict[str, str] = {}
+    timeout: float | None = None  # seconds
+    options: dict[str, Json] = {}
+    input: bytes = b"{}"  # the task's data, JSON
+    attempt: int = 1
+    run: str = ""
+    seq: int = 0
+
+
+class ExecutionResult(msgspec.Struct, frozen=True):
+    """What became of an execution. `status` is "done" exactly when the exit code is 0."""
+
+    status: str  # "done" | "failed"
+    exit_code: int | None = None
+    reason: str | None = None  # why it failed, for people: "exit code 3", "timeout after 5 s", "killed by signal 9"
+    output: Json = None  # parsed last line of stdout, or the file that $SCRIPTRULES_OUTPUT names
+    stdout: str = ""  # the last 64 KB
+    stderr: str = ""
+    started: int | None = None
+    ended: int | None = None
+    host: str = ""
+    verdict: Verdict = Verdict.UNKNOWN
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """A line of a run's log: what the rule printed, or what its execution `source` wrote."""
+
+    at: int
+    seq: int  # the entry it belongs to; 0 for the script itself
+    stream: str  # "log" | "stdout" | "stderr"
+    text: str
+    fields: bytes | None = None  # JSON object given to log()
+
+
+# ---- ids
+
+_ALPHABET = "0123456789abcdefghijklmnopqrstuv"  # base 32 in the order of its digits, so text sorts as numbers do
+_PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
+_SEQUENCE_BITS = 20
+
+
+class Ids:
+    """Makes ids that sort by time: a letter, nine characters of milliseconds, four of sequence.
+
+    The sequence starts at random so that two processes that share a store hardly ever meet; it never repeats within a
+    millisecond, and where it would, the next millisecond is used.
+    """
+
+    def __init__(self, clock: _clock.Clock = _clock.now) -> None:
+        self._clock = clock
+        self._millis = 0
+        self._prefix = ""
+        self._sequence = 0
+        self._left = 0
+
+    def __call__(self, letter: str) -> str:
+        millis = self._clock() // 1000
+        if millis > self._millis or not self._left:
+            self._millis = max(millis, self._millis + 1)
+            self._prefix = _base32(self._millis, 9)
+            self._sequence = int.from_bytes(os.urandom(2), "big") << 3
+            self._left = (1 << _SEQUENCE_BITS) - self._sequence
+        self._left -= 1
+        sequence = self._sequence
+        self._sequence += 1
+        return f"{letter}{self._prefix}{_PAIRS[sequence >> 10]}{_PAIRS[sequence & 1023]}"
+
+
+def _base32(number: int, width: int) -> str:
+    digits = []
+    for _ in range(width):
+        number, digit = divmod(number, 32)
+        digits.append(_ALPHABET[digit])
+    return "".join(reversed(digits))
+
+
+def execution_key(run: Run, seq: int, attempt: int) -> str:
+    """The name of one start: unique for ever, fit for files, containers and DNS."""
+    return f"{run.id}-{run.attempt}-{seq}-{attempt}"
+
+
+def parse_key(key: str) -> tuple[str, int, int, int]:
+    """Run, its attempt, seq and the entry's attempt of an execution's key."""
+    run, run_attempt, seq, attempt = key.split("-")
+    return run, int(run_attempt), int(seq), int(attempt)

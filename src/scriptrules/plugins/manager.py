@@ -1,0 +1,157 @@
+"""Finds plugins and asks them what they add: built-ins by string, entry points, and every file in ``plugins/``.
+
+Plugins are trusted code, but a broken one must not take the others along: it is named, left out, and listed by
+`scriptrules plugins` with what is wrong.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import importlib.metadata
+import importlib.util
+import keyword
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import pluggy
+import structlog
+
+from scriptrules.errors import ConfigError, PluginError, nearest
+from scriptrules.function import Function
+from scriptrules.plugins import spec
+from scriptrules.plugins.executor import Executor, ExecutorContext, ExecutorFactory
+
+log = structlog.get_logger(__name__)
+
+PROJECT = "scriptrules"
+BUILT_IN = (
+    "scriptrules.plugins.builtin",
+    "scriptrules.executors.process",
+    "scriptrules.executors.docker",
+)
+
+
+class PluginInfo(msgspec.Struct, frozen=True):
+    """A plugin as `scriptrules plugins` lists it."""
+
+    name: str
+    origin: str  # "built-in", a file, or a package
+    functions: list[str] = []
+    executors: list[str] = []
+    problem: str | None = None
+
+
+class Plugins:
+    """The plugins of an installation, found once at start."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.manager = pluggy.PluginManager(PROJECT)
+        self.manager.add_hookspecs(spec)
+        self.functions: dict[str, Function] = {}
+        self.executors: dict[str, ExecutorFactory] = {}
+        self._owner: dict[str, str] = {}
+        self._found: list[PluginInfo] = []
+        for module in BUILT_IN:
+            self._add(module.rpartition(".")[2], "built-in", partial(importlib.import_module, module))
+        for point in importlib.metadata.entry_points(group=PROJECT):
+            origin = point.dist.name if point.dist else "an installed package"
+            self._add(point.name, origin, point.load)
+        for file in sorted(folder.glob("*.py")) if folder and folder.is_dir() else []:
+            if not file.name.startswith(("_", ".")):
+                self._add(file.stem, str(file), partial(_import_file, file))
+
+    @property
+    def hook(self) -> Any:
+        return self.manager.hook
+
+    def found(self) -> list[PluginInfo]:
+        """Every plugin that was found, with what is wrong with it if anything."""
+        return self._found
+
+    def make_executor(self, kind: str, table: Mapping[str, Any], context: ExecutorContext) -> Executor:
+        """The executor of a host.
+
+        Raises:
+            ConfigError: no plugin has this kind, or the table cannot be used.
+        """
+        factory = self.executors.get(kind)
+        if factory is None:
+            raise ConfigError(
+                f"[hosts.{context.host}]: there is no executor {kind!r}{nearest(kind, self.executors)} "
+                f"Known: {', '.join(sorted(self.executors))}."
+            )
+        return factory({key: value for key, value in table.items() if key != "executor"}, context)
+
+    def _add(self, name: str, origin: str, load: Callable[[], ModuleType]) -> None:
+        try:
+            module = load()
+            self.manager.register(module, name=f"{origin}:{name}")
+            functions, executors = self._ask(module, name)
+        except Exception as error:
+            where = _where(error, origin)
+            log.error("plugin.broken", plugin=name, problem=f"{type(error).__name__}: {error}", where=where)
+            problem = f"{type(error).__name__}: {error}" + (f" ({where})" if where else "")
+            self._found.append(PluginInfo(name, origin, problem=problem))
+            return
+        self._found.append(PluginInfo(name, origin, functions, executors))
+
+    def _ask(self, module: ModuleType, name: str) -> tuple[list[str], list[str]]:
+        """Take up what one plugin adds; all of it or nothing."""
+        functions: dict[str, Function] = {}
+        for function in _call(module, "scriptrules_functions") or ():
+            if not isinstance(function, Function):
+                raise PluginError(f"scriptrules_functions gave {function!r}. Declare it with @scriptrules.function.")
+            functions[function.spec.name] = function
+            self._check_name(function.spec.name, function.spec.intrinsic)
+        executors: dict[str, ExecutorFactory] = dict(_call(module, "scriptrules_executors") or {})
+        for added, known, what in ((functions, self.functions, "function"), (executors, self.executors, "executor")):
+            for one in added:
+                if one in known:
+                    raise PluginError(f"the {what} {one!r} is that of plugin {self._owner[one]!r}. Rename one of them.")
+        self.functions.update(functions)
+        self.executors.update(executors)
+        self._owner.update(dict.fromkeys((*functions, *executors), name))
+        return sorted(functions), sorted(executors)
+
+    @staticmethod
+    def _check_name(name: str, intrinsic: bool) -> None:
+        taken = keyword.iskeyword(name) or name.startswith("_") or (hasattr(builtins, name) and not intrinsic)
+        if taken or not name.isidentifier():
+            raise PluginError(f"{name!r} cannot be the name of a function for rules. Choose another one.")
+
+
+def _call(module: ModuleType, hook: str) -> Any:
+    implementation = getattr(module, hook, None)
+    return implementation() if implementation is not None else None
+
+
+def _import_file(file: Path) -> ModuleType:
+    name = f"scriptrules_plugin_{file.stem}"
+    module_spec = importlib.util.spec_from_file_location(name, file)
+    if module_spec is None or module_spec.loader is None:
+        raise PluginError(f"{file} cannot be imported. Make it a Python file.")
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[name] = module
+    try:
+        module_spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _where(error: Exception, origin: str) -> str:
+    """File and line of the plugin where it failed."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename == origin:
+            return f"{frame.filename}:{frame.lineno}"
+    return ""

@@ -1,0 +1,101 @@
+"""Rules as files: which there are, their text, and the digest that a run is pinned to.
+
+A rule's name is its path below ``rules/`` without suffix. ``rules/lib/NAME.py`` is shared code; what a rule imports
+from it is part of its digest, so that editing it never changes a run under way. Which libraries belong to a source is
+read off its text (``lib.NAME``) and not off its syntax tree, because the supervisor never parses rule code: a mention
+in a comment adds a library too many, which does no harm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import msgspec
+
+from scriptrules.model import Source
+
+LIBRARY_FOLDER = "lib"
+SOURCE_MAX = 256 * 1024  # bytes of one file
+_MENTION = re.compile(r"\blib\s*\.\s*([A-Za-z]\w*)")
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """A file that should be a rule and cannot be read as text."""
+
+    rule: str
+    file: str
+    problem: str
+
+
+def read_all(folder: Path) -> tuple[dict[str, Source], list[Unreadable]]:
+    """Every rule below `folder`, by name, and the files that cannot be one."""
+    libraries, problems = _read_libraries(folder)
+    sources: dict[str, Source] = {}
+    for path in sorted(folder.rglob("*.py")) if folder.is_dir() else []:
+        relative = path.relative_to(folder)
+        if relative.parts[0] == LIBRARY_FOLDER or any(part.startswith((".", "_")) for part in relative.parts):
+            continue
+        name = relative.with_suffix("").as_posix()
+        text = _read(path)
+        file = f"{folder.name}/{relative.as_posix()}"
+        if isinstance(text, str):
+            sources[name] = make_source(name, file, text, libraries)
+        else:
+            problems.append(Unreadable(name, file, text[0]))
+    return sources, problems
+
+
+def make_source(rule: str, file: str, text: str, libraries: dict[str, str]) -> Source:
+    """The source of `rule` with those of `libraries` that its text mentions, also through one another."""
+    used: dict[str, str] = {}
+    todo = [text]
+    while todo:
+        for name in sorted(set(_MENTION.findall(todo.pop()))):
+            if name in libraries and name not in used:
+                used[name] = libraries[name]
+                todo.append(libraries[name])
+    used = dict(sorted(used.items()))
+    return Source(rule, file, text, used, digest_of(text, used))
+
+
+def digest_of(text: str, libraries: dict[str, str]) -> str:
+    """The first 32 hexadecimal digits of the SHA-256 over the text and its libraries, each with its length."""
+    digest = hashlib.sha256()
+    for part in (text, *(piece for item in libraries.items() for piece in item)):
+        raw = part.encode("utf-8", "surrogatepass")
+        digest.update(b"%d:" % len(raw))
+        digest.update(raw)
+    return digest.hexdigest()[:32]
+
+
+def _read_libraries(folder: Path) -> tuple[dict[str, str], list[Unreadable]]:
+    libraries: dict[str, str] = {}
+    problems: list[Unreadable] = []
+    for path in sorted((folder / LIBRARY_FOLDER).glob("*.py")):
+        if path.name.startswith((".", "_")):
+            continue
+        text = _read(path)
+        if isinstance(text, str):
+            libraries[path.stem] = text
+        else:
+            problems.append(Unreadable(f"lib/{path.stem}", f"{folder.name}/lib/{path.name}", text[0]))
+    return libraries, problems
+
+
+def _read(path: Path) -> str | tuple[str]:
+    """The text of a file, or, in a tuple, why it has none."""
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(SOURCE_MAX + 1)
+    except OSError as error:
+        return (f"cannot be read: {error.strerror}. Make it readable for the server.",)
+    if len(raw) > SOURCE_MAX:
+        return (
+            f"is larger than {SOURCE_MAX // 1024} KB. Put data into variables or files, and shared code into lib/.",
+        )
+    try:
+        return raw.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        return (f"is not UTF-8 at byte {error.start}. Save it as UTF-8.",)

@@ -1,0 +1,331 @@
+"""The rulebook inside a worker: compiled sources, the index of the active ones, filters, and what to call in a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import CodeType, FunctionType
+from typing import Any
+
+import msgspec
+
+from scriptrules.clock import moment
+from scriptrules.diagnostics import Diagnostic, Rejected
+from scriptrules.model import Failure
+from scriptrules.rulebook import metadata
+from scriptrules.rulebook.index import Index, is_literal
+from scriptrules.sandbox import signals
+from scriptrules.sandbox.guards import Opaque
+from scriptrules.sandbox.handles import NewTask
+from scriptrules.sandbox.policy import compile_source
+from scriptrules.sandbox.script import Program, RuleScope, line_of
+from scriptrules.sandbox.wire import Budget, Load, Problem, TaskView, with_reasons
+
+decode = msgspec.json.decode
+TABLE_SEPARATOR = ":"  # between a file's rule name and the name of an entry of its table
+
+
+class MissingField(KeyError):
+    """The task has no such field."""
+
+
+class TaskMapping(Opaque):
+    """A task as rules see it: a read-only mapping of its data, with attributes for what the engine knows of it."""
+
+    visible = frozenset({"name", "id", "parent", "root", "hop", "created", "reasons", "get", "keys", "values", "items"})
+    __slots__ = ("_data", "_view")
+
+    def __init__(self, view: TaskView) -> None:
+        self._view = view
+        self._data: dict[str, Any] = decode(view.data)
+
+    @property
+    def name(self) -> str:
+        return self._view.name
+
+    @property
+    def id(self) -> str:
+        return self._view.id
+
+    @property
+    def parent(self) -> str | None:
+        return self._view.parent
+
+    @property
+    def root(self) -> str:
+        return self._view.root
+
+    @property
+    def hop(self) -> int:
+        return self._view.hop
+
+    @property
+    def created(self) -> Any:
+        return moment(self._view.created)
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why the other rules did not match, by rule; for fallbacks."""
+        return decode(self._view.reasons) if self._view.reasons else {}
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self._data[key]
+        except KeyError:
+            raise MissingField(key) from None
+
+    def __contains__(self, key: Any) -> bool:
+        return key in self._data
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._data))
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return self._data.get(key, default)
+
+    def keys(self) -> list[str]:
+        return list(self._data)
+
+    def values(self) -> list[Any]:
+        return list(self._data.values())
+
+    def items(self) -> list[tuple[str, Any]]:
+        return list(self._data.items())
+
+    def __repr__(self) -> str:
+        return f"<task {self.name}>"
+
+
+class Plan:
+    """One rule that can match: a file with `main`, or an entry of a table."""
+
+    __slots__ = ("fallback", "filter", "final", "literals", "patterns", "priority", "program", "rank", "rule", "table")
+
+    def __init__(self, program: Program, facts: metadata.Metadata, table: metadata.TableEntry | None) -> None:
+        self.program = program
+        self.rule = program.rule
+        self.patterns = facts.on
+        self.priority = facts.priority
+        self.final = facts.final
+        self.fallback = table.nomatch if table else facts.nomatch
+        self.literals = frozenset(pattern for pattern in facts.on if is_literal(pattern))
+        self.rank = (-self.priority, self.rule)
+        self.table = table is not None
+        self.filter: Callable[[dict[str, Any]], Any] | None = None
+        if table is not None:
+            column = "nomatch" if table.nomatch else "rules"
+            self.filter = lambda names: names[column][table.index][1]
+        elif facts.when is not None:
+            self.filter = lambda names: names["when"]
+
+
+class Compiled:
+    """A source that the policy has accepted."""
+
+    def __init__(self, load: Load) -> None:
+        compiled = compile_source(load.text, load.file)
+        self.facts, problems = metadata.read(compiled.tree, load.text)
+        libraries: dict[str, CodeType] = {}
+        texts: dict[str, str] = {}
+        for name, text in load.libraries.items():
+            file = f"{load.file.split('/')[0]}/lib/{name}.py"
+            libraries[name] = compile_source(text, file).code
+            texts[file] = text
+        if problems:
+            raise Rejected(problems)
+        self.plans: list[Plan] = []
+        for table in self.facts.table or (None,):
+            rule = f"{load.rule}{TABLE_SEPARATOR}{table.name}" if table else load.rule
+            enter = _enter_table(table) if table else _enter_main(self.facts)
+            program = Program(rule, load.file, load.text, compiled.code, libraries, texts, enter)
+            self.plans.append(Plan(program, self.facts, table))
+
+    def plan(self, rule: str) -> Plan | None:
+        """The plan with this rule's name."""
+        return next((plan for plan in self.plans if plan.rule == rule), None)
+
+
+def _enter_main(facts: metadata.Metadata) -> Callable[[dict[str, Any], TaskView], Any]:
+    """Binds a task's data to the parameters of `main` by name, and calls it."""
+    known = frozenset(parameter.name for parameter in facts.parameters)
+    required = [parameter.name for parameter in facts.parameters if parameter.required and parameter.name != "task"]
+    wants_task = "task" in known
+
+    def enter(names: dict[str, Any], view: TaskView) -> Any:
+        data = decode(view.data)
+        for name in required:
+            if name not in data:
+                raise TypeError(f"main() needs {name!r}, and task {view.name} has no such field")
+        fields = data if facts.rest else {name: value for name, value in data.items() if name in known}
+        if wants_task:
+            fields["task"] = TaskMapping(view)
+        return names["main"](**fields)
+
+    return enter
+
+
+def _enter_table(table: metadata.TableEntry) -> Callable[[dict[str, Any], TaskView], Any]:
+    """Calls the generator of a table's entry; each mapping that it gives is a new task."""
+
+    def enter(names: dict[str, Any], view: TaskView) -> Any:
+        generate = names["nomatch" if table.nomatch else "rules"][table.index][2]
+        generated = generate(TaskMapping(view))
+        tasks = []
+        for item in [generated] if type(generated) is dict else generated or ():
+            if type(item) is not dict:
+                raise TypeError(f"the generator of {table.name!r} gave a {type(item).__name__}; it must give dicts")
+            data = dict(item)
+            tasks.append(NewTask(data.pop("task", table.name), data))
+        return tasks
+
+    return enter
+
+
+class Match(msgspec.Struct):
+    plans: list[Plan]
+    reasons: dict[str, str]
+    problem: Problem | None = None
+
+
+class Book:
+    """The active rules of an epoch, and every source that runs may still be pinned to."""
+
+    def __init__(self, builtins: dict[str, Any], budget: Budget, announce: Callable[[str], None]) -> None:
+        self.epoch = 0
+        self.compiled: dict[str, Compiled] = {}
+        self._builtins = builtins
+        self._budget = budget
+        self._announce = announce  # called with a rule's name before its filter is executed
+        self._active: dict[str, str] = {}
+        self._index: tuple[Index[Plan], Index[Plan]] | None = None
+        self._digests: dict[int, str] = {}
+        self._pure: dict[int, tuple[RuleScope, Any]] = {}  # filters that can be kept, by plan
+
+    def load(self, load: Load) -> tuple[metadata.Metadata | None, list[Diagnostic]]:
+        """Compile a source and keep it under its digest."""
+        try:
+            compiled = Compiled(load)
+        except Rejected as error:
+            return None, error.diagnostics[:100]
+        self.compiled[load.digest] = compiled
+        return compiled.facts, []
+
+    def change(self, epoch: int, put: dict[str, str], drop: list[str]) -> None:
+        """Make rules active, or inactive."""
+        self.epoch = epoch
+        self._active.update(put)
+        for rule in drop:
+            self._active.pop(rule, None)
+        self._index = None
+
+    def forget(self, digests: list[str]) -> None:
+        for digest in digests:
+            if digest not in self._active.values():
+                self.compiled.pop(digest, None)
+
+    def digest_of(self, plan: Plan) -> str:
+        return self._digests[id(plan)]
+
+    def match(self, view: TaskView) -> Match:
+        """The rules that match a task, best first; fallbacks where no other rule does."""
+        index, fallbacks = self._index or self._build()
+        match = self._match(index.candidates(view.name), view, {})
+        if not match.plans and match.problem is None:
+            reasons = match.reasons
+            if fallback_plans := fallbacks.candidates(view.name):
+                told = with_reasons(view, reasons) if reasons else view
+                match = self._match(fallback_plans, told, reasons)
+        return match
+
+    def _build(self) -> tuple[Index[Plan], Index[Plan]]:
+        plans = []
+        self._digests = {}
+        self._pure = {}
+        for digest in self._active.values():
+            compiled = self.compiled[digest]
+            if compiled.facts.enabled:
+                for plan in compiled.plans:
+                    self._digests[id(plan)] = digest
+                    plans.append(plan)
+        self._index = (
+            Index(((plan.patterns, plan) for plan in plans if not plan.fallback), rank=_rank),
+            Index(((plan.patterns, plan) for plan in plans if plan.fallback), rank=_rank),
+        )
+        return self._index
+
+    def _match(self, candidates: list[Plan], view: TaskView, reasons: dict[str, str]) -> Match:
+        matched: list[Plan] = []
+        floor: int | None = None  # the priority of a final rule that matched
+        for plan in candidates:
+            if floor is not None and plan.priority < floor:
+                break
+            if plan.table and view.by == plan.rule:
+                reasons[plan.rule] = "it generated this task itself"
+                continue
+            if plan.filter is not None:
+                self._announce(plan.rule)
+                reason = self._evaluate(plan, view)
+                if isinstance(reason, Problem):
+                    return Match([], reasons, reason)
+                if reason is not None:
+                    reasons[plan.rule] = reason
+                    continue
+            matched.append(plan)
+            if plan.final:
+                floor = plan.priority
+        return Match(matched, reasons)
+
+    def _evaluate(self, plan: Plan, view: TaskView) -> str | Problem | None:
+        """None where the filter holds; why it does not; or why it cannot be said."""
+        scope, predicate = self._pure.get(id(plan), (None, None))
+        kept = scope is not None
+        if scope is None:
+            scope = RuleScope(self._builtins, plan.program.libraries, self._budget.steps)
+        signals.current = scope
+        scope.steps = self._budget.steps
+        try:
+            if predicate is None:
+                names = scope.execute(plan.program.code, plan.rule)
+                assert plan.filter is not None
+                predicate = plan.filter(names)
+                if _is_pure(predicate, names):
+                    self._pure[id(plan)] = scope, predicate
+                    kept = True
+            return None if predicate(TaskMapping(view)) else "its filter does not hold"
+        except MissingField as error:
+            return f"the task has no field {error.args[0]!r}"
+        except signals.LimitExceeded as error:
+            return self._problem(plan, "match_limit", error, f"{error.kind}: {error.message}")
+        except MemoryError as error:
+            return self._problem(plan, "match_limit", error, "memory: more memory than a worker has", fatal=True)
+        except RecursionError as error:
+            return self._problem(plan, "match_limit", error, "recursion: nested too deep")
+        except Exception as error:
+            return self._problem(plan, "match_error", error, str(error)[:1000])
+        finally:
+            scope.dead = not kept
+
+    @staticmethod
+    def _problem(plan: Plan, kind: str, error: BaseException, message: str, fatal: bool = False) -> Problem:
+        name = "LimitExceeded" if kind == "match_limit" else type(error).__name__
+        line = line_of(error.__traceback__, plan.program.file)
+        return Problem(plan.rule, kind, Failure(name, message, line=line), fatal)
+
+
+def _rank(plan: Plan) -> tuple[int, str]:
+    return plan.rank
+
+
+def _is_pure(predicate: Any, names: dict[str, Any]) -> bool:
+    """Whether a filter can be kept from one task to the next: it reaches nothing that could remember the last one."""
+    if not isinstance(predicate, FunctionType) or predicate.__defaults__ or predicate.__closure__:
+        return False
+    todo = [predicate.__code__]
+    while todo:
+        code = todo.pop()
+        if any(name in names for name in code.co_names):
+            return False
+        todo += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return True

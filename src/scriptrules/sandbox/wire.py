@@ -1,0 +1,265 @@
+"""What supervisor and worker say to one another: length-prefixed msgpack arrays over one stream socket.
+
+The supervisor numbers its requests; a worker answers each with exactly one reply, in order, and announces before it
+executes anything what it is about to execute (`Ack`), so that the culprit of a kill is known. A batch is nothing but
+several frames in one write. The supervisor decodes strictly and bounded: a worker is not trusted (FINDINGS §G).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import msgspec
+
+from scriptrules.diagnostics import Diagnostic
+from scriptrules.function import FunctionSpec
+from scriptrules.journal import Intent
+from scriptrules.model import Failure
+from scriptrules.rulebook.metadata import Metadata
+
+HEADER = struct.Struct("<I")
+FRAME_MAX = 64 * 1024 * 1024  # bytes of a frame that a worker accepts: the supervisor is trusted
+REPLY_MAX = 8 * 1024 * 1024  # bytes of a frame that a supervisor accepts from a worker
+
+
+class Budget(msgspec.Struct, frozen=True, array_like=True):
+    cpu_seconds: float = 1.0
+    steps: int = 20_000_000  # of one slice or filter
+    entries_per_slice: int = 10_000
+    entries_per_run: int = 100_000
+    payload_max: int = 256 * 1024
+    depth_max: int = 64
+    log_max: int = 64 * 1024
+
+
+# ---- both ways
+
+
+class Outcome(msgspec.Struct, frozen=True, array_like=True):
+    """What a blocking function returns (`value`, JSON) or raises (`error`)."""
+
+    value: bytes = b"null"
+    error: Failure | None = None
+
+
+class TaskView(msgspec.Struct, frozen=True, array_like=True):
+    """A task as rules see it."""
+
+    id: str
+    name: str
+    data: bytes
+    root: str
+    hop: int
+    created: int
+    parent: str | None = None
+    by: str | None = None  # the rule that generated it
+    reasons: bytes | None = None
+
+
+# ---- to the worker
+
+
+class Setup(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    functions: list[FunctionSpec]
+    budget: Budget
+
+
+class Load(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Compile a source and say what it is. It becomes active by a `Book` only."""
+
+    number: int
+    digest: str
+    rule: str
+    file: str
+    text: str
+    libraries: dict[str, str]
+
+
+class Book(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """From now on these rules are active, and replies carry this epoch. No reply."""
+
+    epoch: int
+    put: dict[str, str]  # digest by rule
+    drop: list[str]
+
+
+class Take(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Match a task and execute the first slice of every matching run. Run n is suspended under ``slot + n``."""
+
+    number: int
+    slot: int
+    task: TaskView
+    now: int
+    skip: list[str] = []  # rules whose run is known to end by a limit: matched, not executed
+
+
+class Past(msgspec.Struct, frozen=True, array_like=True):
+    """An entry of the journal as a replay needs it. `outcome` None: still outstanding, or not a blocking one."""
+
+    name: str
+    args: bytes
+    outcome: Outcome | None
+    at: int  # when the outcome came: `now()` from there on
+
+
+class Replay(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """Execute a run from the top with results from its journal, and go on where that ends."""
+
+    number: int
+    slot: int
+    rule: str
+    digest: str
+    task: TaskView
+    attempt: int
+    now: int  # when the run began
+    past: list[Past]
+
+
+class Resume(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    number: int
+    slot: int
+    outcome: Outcome
+    now: int
+
+
+class Evict(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """Forget suspended runs. No reply."""
+
+    slots: list[int]
+
+
+class Forget(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """Forget compiled sources. No reply."""
+
+    digests: list[str]
+
+
+# ---- from the worker
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    walls: dict[str, str]
+    python: str
+    policy: int
+
+
+class Ack(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """The worker is about to execute this rule: its filter, or (`main`) a slice of its run."""
+
+    number: int
+    rule: str
+    main: bool
+
+
+class Loaded(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    number: int
+    metadata: Metadata | None
+    problems: list[Diagnostic]
+
+
+class LogEntry(msgspec.Struct, frozen=True, array_like=True):
+    seq: int
+    text: str
+    fields: bytes | None = None
+
+
+class Slice(msgspec.Struct, frozen=True, array_like=True):
+    """What one slice did and how it ended.
+
+    `end` is "blocked" (the last entry waits), "returned", "raised", "failed" (by `fail()`), "limit" or "diverged".
+    A slice that raised or met a limit has no entries: none of them takes effect.
+    """
+
+    slot: int
+    end: str
+    entries: list[Intent] = []
+    logs: list[LogEntry] = []
+    value: bytes = b"null"
+    error: Failure | None = None  # raised, failed, limit, diverged
+    line: int = 0
+    fatal: bool = False  # the worker had better be replaced
+
+
+class Started(msgspec.Struct, frozen=True, array_like=True):
+    rule: str
+    digest: str
+    answers: bool  # its `on` names the task literally, and it is no fallback
+    priority: int
+    slice: Slice | None  # None: it was to be skipped
+
+
+class Problem(msgspec.Struct, frozen=True, array_like=True):
+    """A filter could not be evaluated: the task cannot be matched."""
+
+    rule: str
+    kind: str  # "match_error" | "match_limit"
+    error: Failure
+    fatal: bool = False
+
+
+class Taken(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    number: int
+    epoch: int
+    runs: list[Started]
+    problem: Problem | None = None
+    reasons: dict[str, str] = {}  # why rules whose pattern fits did not match, by rule
+
+
+class Ran(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """The reply to `Replay` and `Resume`. None: the worker does not know the source or the slot."""
+
+    number: int
+    slice: Slice | None
+
+
+ToWorker = Setup | Load | Book | Take | Replay | Resume | Evict | Forget
+FromWorker = Ready | Ack | Loaded | Taken | Ran
+
+
+def with_reasons(view: TaskView, reasons: dict[str, str]) -> TaskView:
+    """`view` as a fallback sees it: with why the other rules did not match."""
+    return msgspec.structs.replace(view, reasons=msgspec.json.encode(reasons))
+
+
+_encoder = msgspec.msgpack.Encoder()
+decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
+decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
+
+
+def frame(message: Any) -> bytes:
+    """`message` as it goes over the wire."""
+    buffer = bytearray(HEADER.size)
+    _encoder.encode_into(message, buffer, HEADER.size)
+    HEADER.pack_into(buffer, 0, len(buffer) - HEADER.size)
+    return bytes(buffer)
+
+
+class FrameError(Exception):
+    """The other side sent something that is not a frame."""
+
+
+class Frames:
+    """Cuts a stream of bytes into frames. Input is never copied more than once."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The frames that are complete with `data`; raises FrameError for one that is larger than the limit."""
+        self._buffer += data
+        frames: list[bytes] = []
+        at, end = 0, len(self._buffer)
+        while end - at >= HEADER.size:
+            (length,) = HEADER.unpack_from(self._buffer, at)
+            if length > self._limit:
+                raise FrameError(f"a frame of {length} bytes is over the limit of {self._limit}")
+            start = at + HEADER.size
+            if end - start < length:
+                break
+            frames.append(bytes(self._buffer[start : start + length]))
+            at = start + length
+        if at:
+            del self._buffer[:at]
+        return frames

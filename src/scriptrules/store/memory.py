@@ -1,0 +1,234 @@
+"""The twin in memory: the same answers as SQLite, from dictionaries, for as long as the process lives.
+
+`scriptrules run` uses it, and tests that need no disk. One suite (tests/integration/test_store.py) tests both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from bisect import insort
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from scriptrules.model import RUN_FINAL, TASK_FINAL, LogLine, Run, RunState, Source, Task, TaskState
+from scriptrules.store.protocol import Change, Committed, Filter, Ingested, Wake, decide_keys, merge
+
+_replace = msgspec.structs.replace
+
+
+class MemoryStore:
+    """See `scriptrules.store.protocol.Store` for the methods."""
+
+    def __init__(self) -> None:
+        self.id = uuid.uuid4().hex
+        self._tasks: dict[str, Task] = {}
+        self._open: dict[str, int] = {}
+        self._keys: dict[str, str] = {}
+        self._runs: dict[str, Run] = {}
+        self._runs_of: defaultdict[str, list[str]] = defaultdict(list)
+        self._journal: defaultdict[str, list[bytes]] = defaultdict(list)
+        self._logs: defaultdict[str, list[tuple[int, LogLine]]] = defaultdict(list)
+        self._log_position = 0
+        self._wakes: dict[tuple[str, int, str, str], Wake] = {}
+        self._wakes_on: defaultdict[str, dict[tuple[str, int, str, str], Wake]] = defaultdict(dict)
+        self._due: list[tuple[int, tuple[str, int, str, str]]] = []
+        self._sources: dict[str, Source] = {}
+
+    async def open(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+    # ---- writing
+
+    def submit(self, change: Change, then: Callable[[Committed], None]) -> None:
+        for part in merge([change]):
+            committed = self._apply(part)
+        asyncio.get_running_loop().call_soon(then, committed)
+
+    async def ingest(self, tasks: list[Task]) -> list[Ingested]:
+        known = {}
+        for task in tasks:
+            before = self._keys.get(task.key) if task.key is not None else None
+            if before is not None and task.key is not None:
+                known[task.key] = (before, self._tasks[before].name, self._tasks[before].data)
+        ingested, fresh = decide_keys(tasks, known)
+        self._insert(fresh)
+        return ingested
+
+    async def put_source(self, source: Source) -> None:
+        self._sources.setdefault(source.digest, source)
+
+    def _insert(self, tasks: Iterable[Task]) -> None:
+        for task in tasks:
+            self._tasks[task.id] = task
+            if task.key is not None:
+                self._keys[task.key] = task.id
+
+    def _apply(self, change: Change) -> Committed:
+        self._insert(change.tasks)
+        for run in change.runs:
+            if run.id not in self._runs:
+                self._runs_of[run.task].append(run.id)
+            self._runs[run.id] = run
+        for run_id, body in change.journal:
+            self._journal[run_id].append(body)
+        for run_id, line in change.logs:
+            self._log_position += 1
+            self._logs[run_id].append((self._log_position, line))
+        for wake in change.wakes:
+            self._put_wake(wake)
+        for wake in change.done:
+            self._remove_wake(wake)
+        for move in change.moves:
+            task = self._tasks[move.id]
+            self._tasks[move.id] = _replace(task, state=move.state, since=move.since, reason=move.reason)
+            self._open[move.id] = move.open
+        ended = self._end_tasks(change)
+        return Committed(ended, self._awake(change, ended))
+
+    def _put_wake(self, wake: Wake) -> None:
+        place = (wake.run, wake.seq, wake.kind, wake.key)
+        self._wakes[place] = wake
+        if wake.kind in ("task", "call"):
+            self._wakes_on[wake.key][place] = wake
+        if wake.due is not None:
+            insort(self._due, (wake.due, place))
+
+    def _remove_wake(self, wake: Wake) -> None:
+        place = (wake.run, wake.seq, wake.kind, wake.key)
+        self._wakes.pop(place, None)
+        if wake.key in self._wakes_on:
+            self._wakes_on[wake.key].pop(place, None)
+            if not self._wakes_on[wake.key]:
+                del self._wakes_on[wake.key]
+
+    def _end_tasks(self, change: Change) -> list[tuple[str, TaskState]]:
+        for end in change.ends:
+            self._open[end.task] = self._open.get(end.task, 0) - 1
+        ended = []
+        for id in {end.task for end in change.ends}:
+            task = self._tasks[id]
+            if self._open[id] == 0 and task.state is TaskState.RUNNING:
+                states = {self._runs[run].state for run in self._runs_of[id]}
+                state = TaskState.DONE
+                if RunState.FAILED in states:
+                    state = TaskState.FAILED
+                elif RunState.CANCELLED in states:
+                    state = TaskState.CANCELLED
+                self._tasks[id] = _replace(task, state=state, since=change.ends[-1].since, reason=None)
+                ended.append((id, state))
+        return ended
+
+    def _awake(self, change: Change, ended: list[tuple[str, TaskState]]) -> list[Wake]:
+        finals = [id for id, _ in ended] + [move.id for move in change.moves if move.state in TASK_FINAL]
+        finals += [wake.key for wake in change.wakes if wake.kind in ("task", "call") and self._is_final(wake.key)]
+        found: dict[Wake, None] = {}
+        for id in finals:
+            found.update((wake, None) for wake in self._wakes_on.get(id, {}).values())
+        for id in change.answered:
+            found.update((wake, None) for wake in self._wakes_on.get(id, {}).values() if wake.kind == "call")
+        return list(found)
+
+    def _is_final(self, id: str) -> bool:
+        return id in self._tasks and self._tasks[id].state in TASK_FINAL
+
+    # ---- reading
+
+    async def task(self, id: str) -> Task | None:
+        return self._tasks.get(id)
+
+    async def run(self, id: str) -> Run | None:
+        return self._runs.get(id)
+
+    async def tasks(self, filter: Filter) -> list[Task]:
+        wanted = {"state": filter.state, "name": filter.name, "parent": filter.parent, "root": filter.root}
+        wanted["reason"] = filter.reason
+        found = [task for task in self._tasks.values() if _fits(task, wanted, filter)]
+        return sorted(found, key=lambda task: task.id, reverse=True)[: filter.limit]
+
+    async def runs(self, filter: Filter) -> list[Run]:
+        wanted = {"state": filter.state, "rule": filter.rule, "task": filter.task, "reason": filter.reason}
+        source: Iterable[Run] = self._runs.values()
+        if filter.task is not None:
+            source = [self._runs[id] for id in self._runs_of.get(filter.task, ())]
+        found = [
+            run for run in source if _fits(run, wanted, filter) and filter.name in (None, self._tasks[run.task].name)
+        ]
+        return sorted(found, key=lambda run: run.id, reverse=True)[: filter.limit]
+
+    async def journal(self, run: str) -> list[bytes]:
+        return list(self._journal.get(run, ()))
+
+    async def logs(self, run: str, after: int = 0, limit: int = 1000) -> list[tuple[int, LogLine]]:
+        return [entry for entry in self._logs.get(run, ()) if entry[0] > after][:limit]
+
+    async def source(self, digest: str) -> Source | None:
+        return self._sources.get(digest)
+
+    async def counts(self) -> dict[str, dict[str, int]]:
+        counts: dict[str, dict[str, int]] = {"tasks": {}, "runs": {}}
+        things: list[tuple[str, Task | Run]] = [("tasks", task) for task in self._tasks.values()]
+        things += [("runs", run) for run in self._runs.values()]
+        for kind, thing in things:
+            counts[kind][str(thing.state)] = counts[kind].get(str(thing.state), 0) + 1
+        return counts
+
+    # ---- what is outstanding
+
+    async def new_tasks(self, after: str, limit: int) -> list[Task]:
+        found = [task for task in self._tasks.values() if task.state is TaskState.NEW and task.id > after]
+        return sorted(found, key=lambda task: task.id)[:limit]
+
+    async def unfinished_runs(self, after: str, limit: int) -> list[Run]:
+        states = (RunState.QUEUED, RunState.RUNNING)
+        found = [run for run in self._runs.values() if run.state in states and run.id > after]
+        return sorted(found, key=lambda run: run.id)[:limit]
+
+    async def wakes(self, kinds: tuple[str, ...], after: tuple[str, int], limit: int) -> list[Wake]:
+        found = [wake for wake in self._wakes.values() if wake.kind in kinds and (wake.run, wake.seq) > after]
+        return sorted(found, key=lambda wake: (wake.run, wake.seq))[:limit]
+
+    async def wakes_of(self, run: str) -> list[Wake]:
+        found = [wake for wake in self._wakes.values() if wake.run == run]
+        return sorted(found, key=lambda wake: wake.seq)
+
+    async def due(self, now: int, limit: int) -> list[Wake]:
+        found: list[Wake] = []
+        for due, place in self._due:
+            if due > now or len(found) >= limit:
+                break
+            if place in self._wakes and self._wakes[place].due == due:
+                found.append(self._wakes[place])
+        return found
+
+    async def next_due(self) -> int | None:
+        while self._due:
+            due, place = self._due[0]
+            if place in self._wakes and self._wakes[place].due == due:
+                return due
+            del self._due[0]
+        return None
+
+    async def awake(self) -> list[Wake]:
+        found: list[Wake] = []
+        for wake in self._wakes.values():
+            if wake.kind in ("task", "call"):
+                runs = [self._runs[id] for id in self._runs_of.get(wake.key, ())]
+                answered = any(run.answers and run.state in RUN_FINAL for run in runs)
+                if self._is_final(wake.key) or (wake.kind == "call" and answered):
+                    found.append(wake)
+        return found
+
+
+def _fits(thing: Task | Run, wanted: dict[str, str | None], filter: Filter) -> bool:
+    return (
+        all(value is None or getattr(thing, name) == value for name, value in wanted.items())
+        and (filter.since is None or thing.created >= filter.since)
+        and (filter.until is None or thing.created < filter.until)
+        and (filter.cursor is None or thing.id < filter.cursor)
+    )

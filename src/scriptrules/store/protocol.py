@@ -1,0 +1,214 @@
+"""What a store can do: one atomic kind of write, and one method for each question.
+
+A `Change` is what one transition of the supervisor writes; stores may commit many of them together, in the order in
+which they were submitted. Nothing outside happens before its change is committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from scriptrules.errors import KeyConflict
+from scriptrules.model import LogLine, Run, Source, Task, TaskState
+
+
+class Wake(msgspec.Struct, frozen=True):
+    """Something outstanding that concerns an entry of a run; evicted runs cost this row and nothing else.
+
+    Kinds: "timer" (due), "execution" and "function" (key: the attempt's key), "task" (key: a task that is to end),
+    "call" (key: a task whose answer is to come).
+    """
+
+    run: str
+    seq: int
+    kind: str
+    key: str = ""
+    due: int | None = None
+
+
+class TaskMove(msgspec.Struct, frozen=True):
+    """A task's next state; `open` is the number of its runs that have not ended."""
+
+    id: str
+    state: TaskState
+    since: int
+    reason: str | None = None
+    open: int = 0
+
+
+class RunEnd(msgspec.Struct, frozen=True):
+    """One of a task's runs has ended: the task ends with the last of them."""
+
+    task: str
+    since: int
+
+
+class Change(msgspec.Struct):
+    tasks: list[Task] = []
+    moves: list[TaskMove] = []
+    runs: list[Run] = []  # inserted, or replaced
+    ends: list[RunEnd] = []
+    journal: list[tuple[str, bytes]] = []  # run, record
+    logs: list[tuple[str, LogLine]] = []
+    wakes: list[Wake] = []
+    done: list[Wake] = []  # wakes that are over; `due` does not matter
+    answered: list[str] = []  # tasks whose answer is there
+
+
+def merge(changes: Sequence[Change]) -> list[Change]:
+    """As few changes as do together what `changes` do one after the other.
+
+    Within one change everything is added before anything is removed, and tasks move before runs end; a change that
+    counts on the other order begins a new one.
+    """
+    merged: list[Change] = []
+    ended: set[str] = set()
+    removed: set[tuple[str, int]] = set()
+    for change in changes:
+        conflict = (ended and any(move.id in ended for move in change.moves)) or (
+            removed and any((wake.run, wake.seq) in removed for wake in change.wakes)
+        )
+        if conflict or not merged:
+            merged.append(Change())
+            ended, removed = set(), set()
+        for field in Change.__struct_fields__:
+            part = getattr(change, field)
+            if part:
+                getattr(merged[-1], field).extend(part)
+        ended.update(end.task for end in change.ends)
+        removed.update((wake.run, wake.seq) for wake in change.done)
+    return merged
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """What a commit has brought about besides what it was asked for."""
+
+    ended: list[tuple[str, TaskState]] = []  # tasks whose last run has ended
+    awake: list[Wake] = []  # of kinds task and call: what they wait for is there
+
+
+class Ingested(msgspec.Struct, frozen=True):
+    id: str
+    new: bool  # False: the key was known, with the same content
+
+
+def decide_keys(tasks: list[Task], known: dict[str, tuple[str, str, bytes]]) -> tuple[list[Ingested], list[Task]]:
+    """Which of `tasks` are new, given the id, name and data of each known key.
+
+    Raises:
+        KeyConflict: a key stands for other content, in the store or in `tasks` themselves.
+    """
+    ingested: list[Ingested] = []
+    fresh: list[Task] = []
+    for task in tasks:
+        before = known.get(task.key) if task.key is not None else None
+        if before is None:
+            fresh.append(task)
+            ingested.append(Ingested(task.id, True))
+            if task.key is not None:
+                known[task.key] = (task.id, task.name, task.data)
+        elif before[1] == task.name and _same_json(before[2], task.data):
+            ingested.append(Ingested(before[0], False))
+        else:
+            raise KeyConflict(
+                f"The key {task.key!r} was used for task {before[0]}, with other content. Use a new key, or send the "
+                f"same name and data again."
+            )
+    return ingested, fresh
+
+
+def _same_json(one: bytes, other: bytes) -> bool:
+    return one == other or bool(msgspec.json.decode(one) == msgspec.json.decode(other))
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """Which tasks or runs to list, newest first."""
+
+    state: str | None = None
+    name: str | None = None  # exact task name
+    rule: str | None = None  # exact rule name, runs only
+    task: str | None = None  # runs only
+    parent: str | None = None  # tasks only
+    root: str | None = None  # tasks only
+    reason: str | None = None
+    since: int | None = None  # created at or after
+    until: int | None = None  # created before
+    cursor: str | None = None  # ids before this one
+    limit: int = 50
+
+
+class Store(Protocol):
+    id: str  # stable identity, part of the names of executions
+
+    async def open(self) -> None:
+        """Make ready, migrating where needed.
+
+        Raises:
+            StoreUnavailable: it cannot be opened or written.
+            StoreInUse: another supervisor has it.
+        """
+
+    async def close(self) -> None:
+        """Commit what was submitted and let go."""
+
+    # ---- writing
+
+    def submit(self, change: Change, then: Callable[[Committed], None]) -> None:
+        """Commit `change`, then call `then` in the event loop. Retried until it succeeds; the order is kept."""
+
+    async def ingest(self, tasks: list[Task]) -> list[Ingested]:
+        """Store tasks from outside: all of them or none. Returns once they are durable.
+
+        Raises:
+            KeyConflict: a key stands for other content.
+            StoreUnavailable: nothing was stored.
+        """
+
+    async def put_source(self, source: Source) -> None:
+        """Keep a source for as long as runs are pinned to it."""
+
+    # ---- reading
+
+    async def task(self, id: str) -> Task | None: ...
+
+    async def run(self, id: str) -> Run | None: ...
+
+    async def tasks(self, filter: Filter) -> list[Task]: ...
+
+    async def runs(self, filter: Filter) -> list[Run]: ...
+
+    async def journal(self, run: str) -> list[bytes]:
+        """The records of a run, oldest first."""
+
+    async def logs(self, run: str, after: int = 0, limit: int = 1000) -> list[tuple[int, LogLine]]:
+        """Lines of a run's log with their positions, from position `after` on."""
+
+    async def source(self, digest: str) -> Source | None: ...
+
+    async def counts(self) -> dict[str, dict[str, int]]:
+        """How many tasks and runs are in each state: ``{"tasks": {"done": 3}, "runs": {…}}``."""
+
+    # ---- what is outstanding
+
+    async def new_tasks(self, after: str, limit: int) -> list[Task]:
+        """Tasks in state new with ids after `after`, oldest first."""
+
+    async def unfinished_runs(self, after: str, limit: int) -> list[Run]:
+        """Runs in state queued or running with ids after `after`, oldest first."""
+
+    async def wakes(self, kinds: tuple[str, ...], after: tuple[str, int], limit: int) -> list[Wake]:
+        """Wakes of these kinds by (run, seq), after the given one."""
+
+    async def wakes_of(self, run: str) -> list[Wake]: ...
+
+    async def due(self, now: int, limit: int) -> list[Wake]:
+        """Wakes whose time has come, earliest first."""
+
+    async def next_due(self) -> int | None:
+        """When the earliest wake is due."""
+
+    async def awake(self) -> list[Wake]:
+        """Wakes of kinds task and call whose task has ended or was answered; asked once, at start."""

@@ -1,0 +1,77 @@
+"""Work that nobody waits for, and those who watch: kept, so that none of it is lost or fails in silence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from scriptrules.model import Run, Task
+from scriptrules.plugins.manager import Plugins
+from scriptrules.store.protocol import Store
+
+log = structlog.get_logger(__name__)
+
+
+class Background:
+    """Coroutines that run beside the rest; an error in one is a bug, and is logged as one."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    async def close(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("supervisor.bug", problem=repr(error), exc_info=error)
+
+
+class Observers:
+    """Tells plugins of transitions, after the commit. One that fails is named and harms nobody."""
+
+    def __init__(self, plugins: Plugins, store: Store, background: Background) -> None:
+        self._hook = plugins.hook
+        self._store = store
+        self._background = background
+        self._tasks = bool(self._hook.scriptrules_task_changed.get_hookimpls())
+        self._runs = bool(self._hook.scriptrules_run_changed.get_hookimpls())
+
+    def task(self, task: Task) -> None:
+        """A task has moved."""
+        if self._tasks:
+            self._call(self._hook.scriptrules_task_changed, task=task)
+
+    def run(self, run: Run) -> None:
+        """A run has moved."""
+        if self._runs:
+            self._call(self._hook.scriptrules_run_changed, run=run)
+
+    def ended(self, ids: list[str]) -> None:
+        """Tasks have ended with the last of their runs."""
+        if self._tasks and ids:
+            self._background.spawn(self._read_ended(ids))
+
+    async def _read_ended(self, ids: list[str]) -> None:
+        for id in ids:
+            task = await self._store.task(id)
+            if task is not None:
+                self.task(task)
+
+    @staticmethod
+    def _call(hook: Any, **arguments: Any) -> None:
+        try:
+            hook(**arguments)
+        except Exception as error:
+            log.error("plugin.observer_failed", hook=hook.name, problem=repr(error))

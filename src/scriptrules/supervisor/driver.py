@@ -1,0 +1,368 @@
+"""Drives runs: every fact becomes a decision, every decision one change of the store, and then its effects.
+
+Decisions on one run follow one another in memory without waiting for the disk; the store keeps their order, so what
+is committed is always a prefix of what was decided. Effects happen after the commit, never before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+import msgspec
+import structlog
+
+from scriptrules import journal
+from scriptrules.clock import Clock
+from scriptrules.errors import NotFound
+from scriptrules.model import ENTRY_FINAL, RUN_FINAL, Failure, RunState, Task, TaskState
+from scriptrules.sandbox import wire
+from scriptrules.sandbox.pool import Job, Pool, Worker
+from scriptrules.store.protocol import Change, Committed, Filter, RunEnd, Store, Wake
+from scriptrules.supervisor import transitions
+from scriptrules.supervisor.answers import answer_of, summary_of
+from scriptrules.supervisor.arguments import WorkerLied
+from scriptrules.supervisor.background import Background, Observers
+from scriptrules.supervisor.executions import Executions, Outcome
+from scriptrules.supervisor.live import LiveRun, LiveRuns
+from scriptrules.supervisor.matching import view_of
+from scriptrules.supervisor.timers import Timers
+from scriptrules.supervisor.transitions import Decision, Setting
+
+log = structlog.get_logger(__name__)
+
+RUNS_OF_A_TASK = 1000  # that one look into the store reads
+replace = msgspec.structs.replace
+
+
+class Driver:
+    """Everything that happens to a run after it was started.
+
+    Args:
+        offer: called with tasks that were generated and are durable.
+        cancel_quietly: awaited with the id of a task that nobody waits for any more.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        pool: Pool,
+        live: LiveRuns,
+        setting: Setting,
+        clock: Clock,
+        background: Background,
+        observers: Observers,
+        offer: Callable[[Iterable[Task]], None],
+        cancel_quietly: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self.commits = 0  # grows with every commit: whoever shows something looks again
+        self.executions: Executions | None = None  # set before the first run is driven
+        self.timers = Timers(store, clock, self.timer)
+        self.offer = offer
+        self.cancel_quietly = cancel_quietly
+        self._store = store
+        self._pool = pool
+        self._live = live
+        self._setting = setting
+        self._clock = clock
+        self._background = background
+        self._observers = observers
+        self._answering: set[Wake] = set()
+
+    async def submit(self, change: Change) -> Committed:
+        """Commit a change and wait until it is durable."""
+        future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+
+        def then(committed: Committed) -> None:
+            if not future.done():
+                future.set_result(committed)
+
+        self._store.submit(change, then)
+        committed = await future
+        self.commits += 1
+        return committed
+
+    # ---- decisions
+
+    def decide(self, live: LiveRun, decision: Decision | None, piece: wire.Slice | None = None) -> None:
+        """Commit a decision on a run, then carry it out."""
+        if decision is None:
+            self._live.forget_idle(live)
+            return
+        change = Change()
+        self.write(live, decision, change, piece)
+        self._store.submit(change, lambda committed: self.committed(live, decision, committed))
+
+    def write(self, live: LiveRun, decision: Decision, change: Change, piece: wire.Slice | None) -> None:
+        """Put a decision into a change, and into memory."""
+        run = live.run = decision.run
+        live.uncommitted += 1
+        for record in decision.records:
+            journal.apply(live.entries, record)
+            change.journal.append((run.id, journal.encode(record)))
+        change.runs.append(run)
+        change.tasks += decision.tasks
+        change.wakes += decision.wakes
+        change.done += decision.done
+        if decision.ended:
+            change.ends.append(RunEnd(run.task, run.since))
+            if run.answers:
+                change.answered.append(run.task)
+        if piece is not None and piece.logs:
+            at = self._clock()
+            change.logs += [
+                (run.id, transitions.log_line(at, entry.seq, entry.text, entry.fields)) for entry in piece.logs
+            ]
+
+    def committed(self, live: LiveRun, decision: Decision, committed: Committed) -> None:
+        live.uncommitted -= 1
+        self.carry_out(live, decision)
+        self.after_commit(committed)
+        self._observers.run(decision.run)
+
+    def carry_out(self, live: LiveRun, decision: Decision) -> None:
+        """The effects of a committed decision."""
+        assert self.executions is not None
+        for wake in decision.wakes:
+            if wake.due is not None:
+                self.timers.expect(wake.due)
+        for wake in decision.done:
+            if wake.kind in ("execution", "function"):
+                self.executions.release(wake.key)
+        for effect in decision.effects:
+            match effect:
+                case transitions.Go():
+                    self._go(live, effect.outcome)
+                case transitions.Start():
+                    self.begin(live, effect.seq)
+                case transitions.Stop():
+                    self.executions.stop(live.run, effect.seq, effect.attempt)
+                case transitions.Replay():
+                    self.replay(live)
+                case transitions.CancelTask():
+                    self._background.spawn(_quietly(self.cancel_quietly, effect.id))
+        self.offer([task for task in decision.tasks if task.state is TaskState.NEW])
+        if decision.ended:
+            self._live.remove(live)
+        else:
+            self._live.forget_idle(live)
+
+    def after_commit(self, committed: Committed) -> None:
+        self.commits += 1
+        for wake in committed.awake:
+            self.answer(wake)
+        self._observers.ended([id for id, _ in committed.ended])
+
+    def _go(self, live: LiveRun, outcome: wire.Outcome) -> None:
+        """Let the script go on: where it stands, if a worker still has it, otherwise by replay."""
+        worker, slot = live.worker, live.slot
+        if worker is None or not worker.alive:
+            self.replay(live)
+            return
+        self._live.cool(live)
+        live.busy = True
+        now = live.entries[-1].ended or self._clock()
+
+        def lost(ack: wire.Ack | None, how: str) -> None:
+            self._lost_run(live, ack, how)
+
+        self._pool.submit_to(
+            worker,
+            Job(
+                lambda number, slot: wire.Resume(number, slot, outcome, now),
+                lambda worker, ran: self._ran(worker, live, ran),
+                lost,
+                slot=slot,
+            ),
+        )
+
+    def replay(self, live: LiveRun) -> None:
+        """Execute a run from the top, in whichever worker has time."""
+        if not live.busy:
+            live.busy = True
+            self._background.spawn(self._replay_from_source(live))
+
+    async def _replay_from_source(self, live: LiveRun) -> None:
+        source = await self._live.source(live.run.digest)
+        if source is None:
+            live.busy = False
+            self._hold_run(live, "policy", Failure("Lost", f"the source {live.run.digest} is not in the store"))
+            return
+        run = live.run
+        view = view_of(live.task)
+        if run.reasons:
+            view = replace(view, reasons=run.reasons)
+        past = transitions.past_of(live.entries, self._setting.blocking, run.created)
+
+        def make(number: int, slot: int) -> wire.Replay:
+            return wire.Replay(number, slot, run.rule, run.digest, view, run.attempt, run.created, past)
+
+        def lost(ack: wire.Ack | None, how: str) -> None:
+            self._lost_run(live, ack, how)
+
+        self._pool.submit(Job(make, lambda worker, ran: self._ran(worker, live, ran), lost, source=source))
+
+    def _ran(self, worker: Worker, live: LiveRun, ran: wire.Ran) -> None:
+        """A slice of a run has ended."""
+        live.busy = False
+        piece = ran.slice
+        if piece is None:
+            if live.asked_again:
+                self._hold_run(live, "policy", Failure("Refused", "its pinned source does not compile any more"))
+            else:
+                live.asked_again = True
+                self.replay(live)
+            return
+        live.asked_again = False
+        if live.run.state in RUN_FINAL or live.run.state is RunState.WAITING or live.stale:
+            # It was cancelled, or retried, while the slice was under way: what the slice did does not count.
+            if piece.end == "blocked":
+                worker.warm += 1
+                self._pool.evict(worker, [piece.slot])
+            if live.stale:
+                live.stale = False
+                self.replay(live)
+            return
+        try:
+            decision = transitions.on_slice(live.run, live.entries, live.task, piece, self._clock(), self._setting)
+        except WorkerLied as error:
+            worker.kill(f"it lied: {error}")
+            self.replay(live)
+            return
+        if piece.end == "blocked":
+            self._live.warm(live, worker, piece.slot)
+        self.decide(live, decision, piece)
+        if piece.fatal:
+            self._pool.retire(worker)
+
+    def _lost_run(self, live: LiveRun, ack: wire.Ack | None, how: str) -> None:
+        """The worker died; the run is replayed elsewhere, unless it was what killed it."""
+        live.busy = False
+        if live.stale or live.run.state in (RunState.WAITING, *RUN_FINAL):
+            if live.stale and live.run.state is RunState.QUEUED:
+                self.replay(live)
+            live.stale = False
+            return
+        if ack is None:
+            self.replay(live)
+            return
+        line = live.entries[-1].line if live.entries else None
+        failure = Failure("LimitExceeded", f"the worker was {how}", line=line, code="SR601")
+        piece = wire.Slice(0, "limit", error=failure)
+        if live.run.state not in RUN_FINAL:
+            self.decide(
+                live,
+                transitions.on_slice(live.run, live.entries, live.task, piece, self._clock(), self._setting),
+                piece,
+            )
+
+    def _hold_run(self, live: LiveRun, reason: str, failure: Failure) -> None:
+        log.warning("run.held", run=live.run.id, rule=live.run.rule, reason=reason, problem=failure.message)
+        self.decide(live, transitions.on_hold(live.run, reason, failure, self._clock()))
+
+    def begin(self, live: LiveRun, seq: int) -> None:
+        assert self.executions is not None
+        if len(live.entries) >= seq and live.entries[seq - 1].state not in ENTRY_FINAL:
+            self.executions.begin(live.run, live.task, live.entries[seq - 1])
+
+    # ---- facts from outside
+
+    def execution_started(self, run: str, seq: int, attempt: int) -> None:
+        def fact(live: LiveRun) -> None:
+            if len(live.entries) >= seq and live.entries[seq - 1].attempt == attempt:
+                self.decide(live, transitions.on_started(live.run, live.entries, seq, self._clock()))
+
+        self._tell(run, fact)
+
+    def execution_ended(self, outcome: Outcome) -> None:
+        def fact(live: LiveRun) -> None:
+            decision = None
+            if len(live.entries) >= outcome.seq and live.run.attempt == outcome.run_attempt:
+                decision = transitions.on_outcome(
+                    live.run,
+                    live.entries,
+                    outcome.seq,
+                    outcome.attempt,
+                    outcome.result,
+                    outcome.error,
+                    outcome.verdict,
+                    self._clock(),
+                    self._setting,
+                )
+            if decision is None and self.executions is not None:
+                self.executions.release(outcome.key)  # it was told before
+            self.decide(live, decision)
+
+        self._tell(outcome.run, fact)
+
+    def timer(self, wake: Wake, done: Callable[[], None]) -> None:
+        def fact(live: LiveRun) -> None:
+            if len(live.entries) < wake.seq:
+                decision = Decision(live.run, done=[wake])
+            else:
+                decision = transitions.on_timer(live.run, live.entries, wake, self._clock())
+            change = Change()
+            self.write(live, decision, change, None)
+
+            def then(committed: Committed) -> None:
+                done()
+                self.committed(live, decision, committed)
+
+            self._store.submit(change, then)
+
+        self._tell(wake.run, fact)
+
+    def answer(self, wake: Wake) -> None:
+        """What a run waits for has ended: a task, or a call."""
+        if wake not in self._answering:
+            self._answering.add(wake)
+            self._background.spawn(self._read_answer(wake))
+
+    async def _read_answer(self, wake: Wake) -> None:
+        task = await self._store.task(wake.key)
+        runs = await self._store.runs(Filter(task=wake.key, limit=RUNS_OF_A_TASK))
+        runs.reverse()
+        error: Failure | None = None
+        if task is None:
+            body, error = b"null", Failure("CallFailed", f"task {wake.key} is not in the store any more")
+        elif wake.kind == "call":
+            body, error = answer_of(task, runs)
+        else:
+            body = summary_of(task, runs)
+
+        def fact(live: LiveRun) -> None:
+            self._answering.discard(wake)
+            decision = Decision(live.run, done=[wake])
+            if len(live.entries) >= wake.seq:
+                decision = transitions.on_task_ended(
+                    live.run, live.entries, wake, body, error, self._clock(), self._setting
+                )
+            self.decide(live, decision)
+
+        self._tell(wake.run, fact)
+
+    def _tell(self, run: str, fact: Callable[[LiveRun], None]) -> None:
+        """Apply a fact to a run, which is read from the store if nobody has it in memory."""
+        live = self._live.runs.get(run)
+        if live is not None:
+            fact(live)
+        else:
+            self._background.spawn(self._load_and_tell(run, fact))
+
+    async def _load_and_tell(self, run: str, fact: Callable[[LiveRun], None]) -> None:
+        try:
+            live = await self._live.get(run)
+        except NotFound:
+            log.warning("fact.for_nobody", run=run)
+            return
+        fact(live)
+
+    async def decide_and_wait(self, live: LiveRun, decision: Decision, change: Change | None = None) -> None:
+        """Commit a decision, together with `change`, and carry it out; returns when it is durable."""
+        change = change or Change()
+        self.write(live, decision, change, None)
+        self.committed(live, decision, await self.submit(change))
+
+
+async def _quietly(cancel: Callable[[str], Awaitable[None]], id: str) -> None:
+    await cancel(id)

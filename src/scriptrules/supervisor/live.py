@@ -1,0 +1,125 @@
+"""The runs that are in memory: those under way, and as many suspended ones as workers keep warm.
+
+Everything here can be forgotten at any time: a run that is not in memory is read from the store when something
+happens to it, and replayed when it goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from scriptrules import journal
+from scriptrules.errors import NotFound
+from scriptrules.model import Entry, Run, Source, Task
+from scriptrules.sandbox.pool import Pool, Worker
+from scriptrules.store.protocol import Store
+
+SOURCES_KEPT = 256  # pinned sources in memory
+
+
+class LiveRun:
+    """A run in memory. `worker` and `slot` say where its script is suspended, if it is."""
+
+    __slots__ = ("asked_again", "busy", "entries", "run", "slot", "stale", "task", "uncommitted", "worker")
+
+    def __init__(self, run: Run, task: Task, entries: list[Entry]) -> None:
+        self.run = run
+        self.task = task
+        self.entries = entries
+        self.worker: Worker | None = None
+        self.slot = 0
+        self.busy = False  # a worker is executing it, or is about to
+        self.stale = False  # what the worker is executing does not count any more
+        self.asked_again = False
+        self.uncommitted = 0  # decisions that are on their way to the disk
+
+
+class LiveRuns:
+    def __init__(self, store: Store, pool: Pool, warm_max: int) -> None:
+        self.runs: dict[str, LiveRun] = {}
+        self._store = store
+        self._pool = pool
+        self._warm_max = warm_max
+        self._warm: dict[Worker, dict[str, LiveRun]] = {}  # in the order in which they began to wait
+        self._loading: dict[str, asyncio.Future[LiveRun]] = {}
+        self._sources: dict[str, Source] = {}
+
+    async def get(self, id: str) -> LiveRun:
+        """A run, from memory or from the store.
+
+        Raises:
+            NotFound: there is none.
+        """
+        if id in self.runs:
+            return self.runs[id]
+        loading = self._loading.get(id)
+        if loading is None:
+            loading = self._loading[id] = asyncio.ensure_future(self._load(id))
+            loading.add_done_callback(lambda _: self._loading.pop(id, None))
+        return await asyncio.shield(loading)
+
+    async def _load(self, id: str) -> LiveRun:
+        run = await self._store.run(id)
+        task = await self._store.task(run.task) if run is not None else None
+        if run is None or task is None:
+            raise NotFound(f"There is no run {id}. List them with `scriptrules runs`.")
+        entries = journal.fold(map(journal.decode, await self._store.journal(id)))
+        live = LiveRun(run, task, entries)
+        self.runs[id] = live
+        return live
+
+    async def source(self, digest: str) -> Source | None:
+        """A pinned source."""
+        source = self._sources.get(digest)
+        if source is None:
+            source = await self._store.source(digest)
+            if source is not None:
+                if len(self._sources) >= SOURCES_KEPT:
+                    self._sources.pop(next(iter(self._sources)))
+                self._sources[digest] = source
+        return source
+
+    def add(self, live: LiveRun) -> None:
+        self.runs[live.run.id] = live
+
+    def remove(self, live: LiveRun) -> None:
+        """The run has ended."""
+        self.give_up(live)
+        self.runs.pop(live.run.id, None)
+
+    def warm(self, live: LiveRun, worker: Worker, slot: int) -> None:
+        """A worker has the run suspended; the one that has waited longest is evicted where there are too many."""
+        live.worker, live.slot = worker, slot
+        warm = self._warm.setdefault(worker, {})
+        warm[live.run.id] = live
+        worker.warm += 1
+        if len(warm) > self._warm_max:
+            oldest = next(iter(warm.values()))
+            self.give_up(oldest)
+            self.forget_idle(oldest)
+
+    def cool(self, live: LiveRun) -> None:
+        """The run goes on where it is suspended."""
+        if live.worker is not None:
+            self._warm.get(live.worker, {}).pop(live.run.id, None)
+            live.worker.warm -= 1
+        live.worker, live.slot = None, 0
+
+    def give_up(self, live: LiveRun) -> None:
+        """Have the suspended script forgotten; what a worker is executing does not count any more."""
+        if live.worker is not None:
+            self._warm.get(live.worker, {}).pop(live.run.id, None)
+            self._pool.evict(live.worker, [live.slot])
+            live.worker, live.slot = None, 0
+        live.stale = live.busy
+
+    def forget_idle(self, live: LiveRun) -> None:
+        """Drop from memory a run that nothing holds there."""
+        if live.worker is None and not live.busy and not live.uncommitted:
+            self.runs.pop(live.run.id, None)
+
+    def worker_gone(self, worker: Worker) -> None:
+        """Its suspended runs are replayed when they go on."""
+        for live in self._warm.pop(worker, {}).values():
+            live.worker, live.slot = None, 0
+            self.forget_idle(live)

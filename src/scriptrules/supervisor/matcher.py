@@ -1,0 +1,209 @@
+"""Takes tasks through matching: from durable and new to the runs of the rules that match, or to held or unmatched.
+
+A bounded number of tasks is in memory on the way; the rest waits in the store, where it is durable, and is read in
+order when there is room. So a flood of tasks costs disk and not memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+import structlog
+
+from scriptrules.clock import Clock
+from scriptrules.errors import NotPossible
+from scriptrules.model import Failure, Task, TaskState
+from scriptrules.sandbox import wire
+from scriptrules.sandbox.pool import Job, Pool, Worker
+from scriptrules.store.protocol import Change, Committed, Store, TaskMove
+from scriptrules.supervisor.arguments import WorkerLied
+from scriptrules.supervisor.background import Background, Observers
+from scriptrules.supervisor.driver import Driver
+from scriptrules.supervisor.live import LiveRun, LiveRuns
+from scriptrules.supervisor.matching import on_taken, view_of
+from scriptrules.supervisor.rules import Rules
+from scriptrules.supervisor.states import TASK
+from scriptrules.supervisor.transitions import Decision, Setting
+
+log = structlog.get_logger(__name__)
+
+MATCHING_MAX = 5_000  # tasks in memory on their way through matching; further ones wait in the store
+TRIES_MAX = 3  # times that a task is matched again after workers died for no reason that is known
+replace = msgspec.structs.replace
+
+
+class Matcher:
+    """Has tasks matched by workers, and starts the runs of the rules that match."""
+
+    def __init__(
+        self,
+        store: Store,
+        pool: Pool,
+        rules: Rules,
+        live: LiveRuns,
+        driver: Driver,
+        setting: Setting,
+        clock: Clock,
+        background: Background,
+        observers: Observers,
+    ) -> None:
+        self._store = store
+        self._pool = pool
+        self._rules = rules
+        self._live = live
+        self._driver = driver
+        self._setting = setting
+        self._clock = clock
+        self._background = background
+        self._observers = observers
+        self._matching: dict[str, Task] = {}
+        self._behind = True  # tasks in state new are in the store that are not in memory
+        self._reading = False
+
+    def offer(self, tasks: Iterable[Task]) -> None:
+        """Have durable tasks matched, as far as there is room; the rest is found in the store later."""
+        for task in tasks:
+            if self._behind or len(self._matching) >= MATCHING_MAX:
+                self._behind = True
+                return
+            self._take(task, {})
+
+    def refill(self) -> None:
+        if not self._reading and len(self._matching) < MATCHING_MAX // 2:
+            self._reading = True
+            self._background.spawn(self._read_new())
+
+    async def _read_new(self) -> None:
+        try:
+            self._behind = False  # whoever is not offered from here on sets it again
+            tasks = await self._store.new_tasks("", 2 * MATCHING_MAX)
+            if len(tasks) == 2 * MATCHING_MAX:
+                self._behind = True
+            for task in tasks:
+                if task.id not in self._matching:
+                    if len(self._matching) >= MATCHING_MAX:
+                        self._behind = True
+                        break
+                    self._take(task, {})
+        finally:
+            self._reading = False
+
+    def _take(self, task: Task, condemned: dict[str, Failure], tries: int = 0) -> None:
+        """Have a task matched, and the first slice of each run executed."""
+        self._matching[task.id] = task
+        view = view_of(task)
+        now = 0
+
+        def make(number: int, slot: int) -> wire.Take:
+            nonlocal now
+            now = self._clock()
+            return wire.Take(number, slot, view, now, list(condemned))
+
+        def lost(ack: wire.Ack | None, how: str) -> None:
+            self._background.spawn(self._lost_task(task, condemned, tries, ack, how))
+
+        self._pool.submit(Job(make, lambda worker, taken: self._taken(worker, task, taken, condemned, now), lost))
+
+    def _taken(self, worker: Worker, task: Task, taken: wire.Taken, condemned: dict[str, Failure], now: int) -> None:
+        current = self._matching.get(task.id)
+        if current is None or taken.epoch != self._pool.epoch or taken.problem is not None:
+            self._drop_slices(worker, taken)
+        if current is None:
+            return
+        if taken.epoch != self._pool.epoch:
+            self._take(task, condemned)
+            return
+        if taken.problem is not None:
+            if taken.problem.fatal:
+                self._pool.retire(worker)
+            self._background.spawn(self._filter_failed(task, condemned, taken.problem))
+            return
+        try:
+            matched = on_taken(task, taken, condemned, now, self._pool.python, self._pool.policy, self._setting)
+        except (WorkerLied, KeyError) as error:
+            worker.kill(f"it lied: {error}")
+            self._take(task, condemned)
+            return
+        if not matched.runs and taken.runs:
+            self._drop_slices(worker, taken)  # nobody answers, or too many do
+        change = Change(moves=[matched.move])
+        lives: list[tuple[LiveRun, Decision]] = []
+        for decision, piece in matched.runs:
+            live = LiveRun(decision.run, task, [])
+            self._driver.write(live, decision, change, piece)
+            lives.append((live, decision))
+            if not decision.ended:
+                self._live.add(live)
+                if piece.end == "blocked":
+                    self._live.warm(live, worker, piece.slot)
+            if piece.fatal:
+                self._pool.retire(worker)
+        change.ends = []  # the task's next state counts them already
+        self._store.submit(change, lambda committed: self._matched(matched.move, task, lives, committed))
+
+    def _matched(self, move: TaskMove, task: Task, lives: list[tuple[LiveRun, Decision]], committed: Committed) -> None:
+        self._matching.pop(task.id, None)
+        for live, decision in lives:
+            live.uncommitted -= 1
+            self._driver.carry_out(live, decision)
+        self._driver.after_commit(committed)
+        self._observers.task(replace(task, state=move.state, since=move.since, reason=move.reason))
+        for live, _ in lives:
+            self._observers.run(live.run)
+        if self._behind:
+            self.refill()
+
+    def _drop_slices(self, worker: Worker, taken: wire.Taken) -> None:
+        slots = [started.slice.slot for started in taken.runs if started.slice and started.slice.end == "blocked"]
+        if slots:
+            worker.warm += len(slots)
+            self._pool.evict(worker, slots)
+
+    async def _filter_failed(self, task: Task, condemned: dict[str, Failure], problem: wire.Problem) -> None:
+        """A filter raised, or hit a limit: the task is held, and a rule that does so again is quarantined."""
+        where = f", line {problem.error.line}" if problem.error.line else ""
+        why = f"{problem.kind}: rule {problem.rule}{where}: {problem.error.type}: {problem.error.message}"
+        if problem.kind == "match_limit" and not await self._rules.strike(problem.rule, why):
+            self._take(task, condemned)
+            return
+        await self._hold(task, why)
+
+    async def _lost_task(
+        self, task: Task, condemned: dict[str, Failure], tries: int, ack: wire.Ack | None, how: str
+    ) -> None:
+        """The worker that had the task is gone; `ack` says so if the task's rules are to blame."""
+        if ack is None:
+            if tries + 1 < TRIES_MAX:
+                self._take(task, condemned, tries + 1)
+            else:
+                await self._hold(task, f"match_limit: workers died {TRIES_MAX} times: {how}")
+        elif ack.main:
+            facts = self._rules.facts.get(ack.rule.partition(":")[0])
+            failure = Failure(
+                "LimitExceeded", f"the worker was {how}", line=facts.line if facts else None, code="SR601"
+            )
+            self._take(task, {**condemned, ack.rule: failure})
+        else:
+            why = f"match_limit: rule {ack.rule}: its filter did not end; the worker was {how}"
+            if await self._rules.strike(ack.rule, why):
+                await self._hold(task, why)
+            else:
+                self._take(task, condemned)
+
+    async def _hold(self, task: Task, reason: str) -> None:
+        log.warning("task.held", task=task.id, name=task.name, reason=reason)
+        await self.move(task, TaskState.HELD, reason)
+
+    async def move(self, task: Task, state: TaskState, reason: str | None) -> None:
+        if state not in TASK[task.state]:
+            raise NotPossible(f"Task {task.id} is {task.state}; it cannot become {state}.")
+        now = self._clock()
+        await self._driver.submit(Change(moves=[TaskMove(task.id, state, now, reason)]))
+        self._matching.pop(task.id, None)
+        moved = replace(task, state=state, since=now, reason=reason)
+        self._observers.task(moved)
+        if state is TaskState.NEW:
+            self.offer([moved])
+        elif self._behind:
+            self.refill()

@@ -1,0 +1,180 @@
+"""The life of the rulebook: files are read, compiled and described in a worker, made active, watched, quarantined.
+
+A saved file becomes active once a worker has accepted it. A broken one is reported, and what was active before stays
+active. The epoch counts changes: whoever matched against an older one matches again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+import structlog
+from watchfiles import awatch
+
+from scriptrules.diagnostics import render
+from scriptrules.model import Source
+from scriptrules.rulebook.files import read_all
+from scriptrules.rulebook.metadata import Metadata
+from scriptrules.sandbox.pool import Pool
+from scriptrules.store.protocol import Store
+
+log = structlog.get_logger(__name__)
+
+STRIKES = 2  # limits that a rule's filter may hit before it is quarantined
+DEBOUNCE, STEP = 50, 25  # milliseconds that changes of files are gathered for
+
+
+class RuleInfo(msgspec.Struct, frozen=True):
+    """A rule file as people see it."""
+
+    rule: str
+    file: str
+    digest: str | None  # of the active version
+    metadata: Metadata | None
+    problems: list[str] = []  # of the newest version, if it is not the active one
+    quarantined: str | None = None  # why it is not considered
+
+
+class Rules:
+    """Keeps the workers' rulebook equal to the files.
+
+    Args:
+        folder: where rules are.
+        changed: awaited after the rulebook has changed.
+    """
+
+    def __init__(self, folder: Path, pool: Pool, store: Store, changed: Callable[[], Awaitable[None]]) -> None:
+        self.folder = folder
+        self.active: dict[str, Source] = {}
+        self.facts: dict[str, Metadata] = {}
+        self._problems: dict[str, tuple[str, list[str]]] = {}  # rule: file, texts
+        self._refused: dict[str, str] = {}  # rule: digest that was refused, so that it is compiled once
+        self._quarantined: dict[str, tuple[str, str]] = {}  # rule: digest, why
+        self._strikes: dict[tuple[str, str], int] = {}
+        self._pool = pool
+        self._store = store
+        self._changed = changed
+        self._watching: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+        self._reading = asyncio.Lock()
+
+    async def start(self, watch: bool = True) -> None:
+        """Read the folder, and go on watching it."""
+        await self.reload()
+        if watch:
+            self._watching = asyncio.create_task(self._watch())
+
+    async def close(self) -> None:
+        self._stop.set()
+        if self._watching is not None:
+            await self._watching
+
+    def infos(self) -> list[RuleInfo]:
+        """Every rule file, active or not."""
+        infos = []
+        for rule in sorted({*self.active, *self._problems, *self._quarantined}):
+            source = self.active.get(rule)
+            file, problems = self._problems.get(rule, (source.file if source else "", []))
+            quarantined = self._quarantined.get(rule)
+            infos.append(
+                RuleInfo(
+                    rule,
+                    file or (source.file if source else f"{self.folder.name}/{rule}.py"),
+                    source.digest if source else None,
+                    self.facts.get(rule),
+                    problems,
+                    quarantined[1] if quarantined else None,
+                )
+            )
+        return infos
+
+    def newest(self, plan: str) -> Source | None:
+        """The active source of a rule, or of the file whose table it is an entry of."""
+        return self.active.get(plan) or self.active.get(plan.partition(":")[0])
+
+    async def reload(self) -> None:
+        """Make the rulebook equal to the files, as far as they are in order."""
+        async with self._reading:
+            sources, unreadable = await asyncio.to_thread(read_all, self.folder)
+            for broken in unreadable:
+                self._report(broken.rule, broken.file, [f"{broken.file} {broken.problem}"])
+            put = await self._accept(sources)
+            listed = {*sources, *(broken.rule for broken in unreadable)}
+            drop = [rule for rule in self.active if rule not in listed]
+            for rule in [rule for rule in self._problems if rule not in listed]:
+                del self._problems[rule]
+            if put or drop:
+                self._activate(put, drop)
+                await self._changed()
+
+    async def _accept(self, sources: dict[str, Source]) -> dict[str, Source]:
+        """The new and changed sources that a worker finds in order."""
+        fresh = [
+            source
+            for rule, source in sources.items()
+            if (rule not in self.active or self.active[rule].digest != source.digest)
+            and self._refused.get(rule) != source.digest
+            and self._quarantined.get(rule, ("", ""))[0] != source.digest
+        ]
+        for rule, source in sources.items():
+            if rule in self._problems and rule in self.active and self.active[rule].digest == source.digest:
+                del self._problems[rule]  # the file is as it was before it broke
+                self._refused.pop(rule, None)
+        put: dict[str, Source] = {}
+        for source, loaded in zip(fresh, await asyncio.gather(*map(self._pool.load, fresh)), strict=True):
+            if loaded.metadata is None:
+                self._refused[source.rule] = source.digest
+                texts = [render(problem, source.text, source.file) for problem in loaded.problems]
+                self._report(source.rule, source.file, texts)
+            else:
+                await self._store.put_source(source)
+                put[source.rule] = source
+                self.facts[source.rule] = loaded.metadata
+                self._problems.pop(source.rule, None)
+                self._refused.pop(source.rule, None)
+                self._quarantined.pop(source.rule, None)
+        return put
+
+    def _report(self, rule: str, file: str, texts: list[str]) -> None:
+        if self._problems.get(rule) != (file, texts):
+            self._problems[rule] = (file, texts)
+            active = "the previous version stays active" if rule in self.active else "it is not active"
+            log.error("rule.broken", rule=rule, file=file, effect=active, problems="\n".join(texts))
+
+    def _activate(self, put: dict[str, Source], drop: list[str]) -> None:
+        for rule in drop:
+            del self.active[rule]
+            self.facts.pop(rule, None)
+        self.active.update(put)
+        self._pool.activate(self._pool.epoch + 1, put, drop)
+        changed, removed = sorted(put), sorted(drop)
+        log.info("rules.active", epoch=self._pool.epoch, changed=changed, removed=removed, rules=len(self.active))
+
+    async def strike(self, plan: str, why: str) -> bool:
+        """A filter of this rule has hit a limit; returns whether that quarantines it."""
+        rule = plan.partition(":")[0]
+        source = self.active.get(rule)
+        if source is None:
+            return True
+        count = self._strikes[rule, source.digest] = self._strikes.get((rule, source.digest), 0) + 1
+        if count < STRIKES:
+            return False
+        self._quarantined[rule] = (source.digest, why)
+        log.error(
+            "rule.quarantined", rule=rule, file=source.file, why=why, next="correct the file: saving it makes it active"
+        )
+        self._activate({}, [rule])
+        await self._changed()
+        return True
+
+    async def _watch(self) -> None:
+        if not self.folder.is_dir():
+            self.folder.mkdir(parents=True, exist_ok=True)
+        async for _ in awatch(self.folder, debounce=DEBOUNCE, step=STEP, stop_event=self._stop, recursive=True):
+            try:
+                await self.reload()
+            except Exception:
+                log.exception("rules.reload_failed", folder=str(self.folder))

@@ -1,0 +1,198 @@
+"""How tasks, runs and entries look from outside: in HTTP answers and in what ``--json`` prints.
+
+These shapes are a contract. Times are RFC 3339 UTC; payloads are JSON, not text of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from scriptrules import clock, journal
+from scriptrules.model import RUN_FINAL, TASK_FINAL, Entry, Failure, Run, Task
+from scriptrules.store.protocol import Filter, Store
+from scriptrules.supervisor.arguments import run_args
+from scriptrules.supervisor.states import exit_of
+
+TREE_MAX = 2000  # runs that one tree shows
+
+Raw = msgspec.Raw
+
+
+class TaskShape(msgspec.Struct, frozen=True):
+    id: str
+    name: str
+    data: Raw
+    state: str
+    since: str
+    reason: str | None
+    exit: str | None  # what ends a state that is not final
+    parent: str | None
+    root: str
+    hop: int
+    key: str | None
+    created: str
+
+
+class RunShape(msgspec.Struct, frozen=True):
+    id: str
+    rule: str
+    task: str
+    state: str
+    since: str
+    reason: str | None
+    exit: str | None
+    value: Raw
+    error: Failure | None
+    digest: str
+    attempt: int
+    created: str
+    ended: str | None
+
+
+class EntryShape(msgspec.Struct, frozen=True):
+    seq: int
+    name: str
+    args: Raw
+    state: str
+    since: str
+    reason: str | None
+    result: Raw
+    error: Failure | None
+    line: int
+    started: str
+    ended: str | None
+    attempt: int
+    verdict: str | None
+
+
+class BranchShape(msgspec.Struct):
+    run: RunShape
+    entries: list[EntryShape]
+    tasks: list[TreeShape]
+
+
+class TreeShape(msgspec.Struct):
+    task: TaskShape
+    runs: list[BranchShape]
+
+
+class LogShape(msgspec.Struct, frozen=True):
+    at: str
+    seq: int
+    stream: str
+    text: str
+    fields: Raw
+
+
+def task_shape(task: Task) -> TaskShape:
+    return TaskShape(
+        task.id,
+        task.name,
+        Raw(task.data),
+        str(task.state),
+        clock.text(task.since),
+        task.reason,
+        None if task.state in TASK_FINAL else exit_of(task.state, task.reason),
+        task.parent,
+        task.root,
+        task.hop,
+        task.key,
+        clock.text(task.created),
+    )
+
+
+def run_shape(run: Run) -> RunShape:
+    return RunShape(
+        run.id,
+        run.rule,
+        run.task,
+        str(run.state),
+        clock.text(run.since),
+        run.reason,
+        None if run.state in RUN_FINAL else exit_of(run.state, run.reason),
+        Raw(run.value or b"null"),
+        run.error,
+        run.digest,
+        run.attempt,
+        clock.text(run.created),
+        _text(run.ended),
+    )
+
+
+def entry_shape(entry: Entry) -> EntryShape:
+    return EntryShape(
+        entry.seq,
+        entry.name,
+        Raw(entry.args),
+        str(entry.state),
+        clock.text(entry.since),
+        entry.reason,
+        Raw(entry.result or b"null"),
+        entry.error,
+        entry.line,
+        clock.text(entry.started),
+        _text(entry.ended),
+        entry.attempt,
+        None if entry.verdict is None else str(entry.verdict),
+    )
+
+
+async def entries_of(store: Store, run: str) -> list[Entry]:
+    """The entries of a run, as its journal says."""
+    return journal.fold(map(journal.decode, await store.journal(run)))
+
+
+async def tree_of(store: Store, task: Task) -> TreeShape:
+    """A task with its runs, their entries, and the tasks that these have generated."""
+    left = TREE_MAX
+
+    async def grow(task: Task) -> TreeShape:
+        nonlocal left
+        tree = TreeShape(task_shape(task), [])
+        runs = await store.runs(Filter(task=task.id, limit=1000))
+        for run in reversed(runs):
+            if left <= 0:
+                break
+            left -= 1
+            entries = await entries_of(store, run.id)
+            children = await store.tasks(Filter(parent=run.id, limit=1000))
+            branch = BranchShape(run_shape(run), [entry_shape(entry) for entry in entries], [])
+            tree.runs.append(branch)
+            branch.tasks = [await grow(child) for child in reversed(children)]
+        return tree
+
+    return await grow(task)
+
+
+async def logs_of(store: Store, run: str, after: int, limit: int) -> tuple[list[LogShape], int]:
+    """Lines of a run's log from a position on, and the position after them."""
+    lines = await store.logs(run, after, limit)
+    shapes = [
+        LogShape(clock.text(line.at), line.seq, line.stream, line.text, Raw(line.fields or b"null"))
+        for _, line in lines
+    ]
+    return shapes, lines[-1][0] if lines else after
+
+
+def output_of(entries: list[Entry]) -> list[LogShape]:
+    """What the ended executions of a run have written, as their results keep it (the last 64 KB of each stream)."""
+    shapes = []
+    for entry in entries:
+        if entry.name != "run" or entry.result is None:
+            continue
+        result: dict[str, Any] = msgspec.json.decode(entry.result)
+        for stream in ("stdout", "stderr"):
+            for line in str(result.get(stream) or "").splitlines():
+                shapes.append(LogShape(clock.text(entry.ended or 0), entry.seq, stream, line, Raw(b"null")))
+    return shapes
+
+
+def name_of(entry: Entry) -> str:
+    """The name that the rule gave to an execution."""
+    return run_args(entry.args).name
+
+
+def _text(at: int | None) -> str | None:
+    return None if at is None else clock.text(at)

@@ -1,0 +1,300 @@
+"""The supervisor: everything between a store and its workers. It never executes rule code.
+
+Tasks come in here and go to the `matcher`; runs are driven by the `driver`; what people ask for becomes a decision
+like any other fact.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from scriptrules import clock as clocks
+from scriptrules.config import Config
+from scriptrules.errors import NotFound, NotPossible, SandboxUnavailable
+from scriptrules.model import RUN_FINAL, Ids, RunState, Task, TaskState
+from scriptrules.plugins.manager import Plugins
+from scriptrules.sandbox import wire
+from scriptrules.sandbox.confine import Limits
+from scriptrules.sandbox.pool import Pool
+from scriptrules.store.protocol import Change, Filter, Ingested, Store, TaskMove
+from scriptrules.supervisor import transitions
+from scriptrules.supervisor.background import Background, Observers
+from scriptrules.supervisor.driver import Driver
+from scriptrules.supervisor.executions import Executions
+from scriptrules.supervisor.live import LiveRuns
+from scriptrules.supervisor.matcher import Matcher
+from scriptrules.supervisor.rules import Rules
+from scriptrules.supervisor.transitions import Setting
+
+log = structlog.get_logger(__name__)
+
+PAGE = 1000  # rows of one look into the store
+
+
+class Supervisor:
+    """One life of an installation, from `start` to `close`, or to a kill.
+
+    Args:
+        config: of the installation.
+        store: opened by `start`, closed by `close`.
+        plugins: what they add is fixed for this life.
+        clock: for tests that let time jump.
+        watch: whether changed rule files become active while it runs.
+    """
+
+    def __init__(
+        self, config: Config, store: Store, plugins: Plugins, clock: clocks.Clock = clocks.now, watch: bool = True
+    ) -> None:
+        self.config = config
+        self.store = store
+        self.plugins = plugins
+        self.clock = clock
+        self.ready = False
+        self._new_id = Ids(clock)
+        self._watch = watch
+        self._background = Background()
+        setting = _setting(config, plugins, self._new_id)
+        observers = Observers(plugins, store, self._background)
+        self.pool = _pool(config, plugins)
+        self.rules = Rules(config.rules_dir, self.pool, store, self._rules_changed)
+        self.live = LiveRuns(store, self.pool, config.sandbox.warm_runs)
+        self.pool.gone = self.live.worker_gone
+        self.driver = Driver(
+            store,
+            self.pool,
+            self.live,
+            setting,
+            clock,
+            self._background,
+            observers,
+            lambda tasks: self.matcher.offer(tasks),
+            self._cancel_quietly,
+        )
+        self.matcher = Matcher(
+            store, self.pool, self.rules, self.live, self.driver, setting, clock, self._background, observers
+        )
+        self.executions: Executions | None = None
+
+    @property
+    def commits(self) -> int:
+        """Grows with every commit: whoever shows something looks again when it has changed."""
+        return self.driver.commits
+
+    # ---- life
+
+    async def start(self) -> None:
+        """Open the store, start workers, read the rules, and go on where the last supervisor stopped.
+
+        Raises:
+            StoreUnavailable, StoreInUse, SandboxUnavailable, ConfigError: with what to do.
+        """
+        await self.store.open()
+        try:
+            self.executions = Executions(
+                self.config,
+                self.plugins,
+                self.store.id,
+                self.clock,
+                self.driver.execution_started,
+                self.driver.execution_ended,
+            )
+            self.driver.executions = self.executions
+            await self.pool.start()
+            self._check_walls()
+            await self.rules.start(self._watch)
+            self.executions.start()
+            await self._recover()
+            self.driver.timers.start()
+        except BaseException:
+            await self.close()
+            raise
+        self.ready = True
+
+    async def close(self) -> None:
+        """Stop in order. Running executions go on; the next supervisor adopts them."""
+        self.ready = False
+        await self.rules.close()
+        await self.driver.timers.close()
+        if self.executions is not None:
+            await self.executions.close()
+        await self._background.close()
+        await self.pool.close()
+        self.plugins.hook.scriptrules_stopping(config=self.config)
+        await self.store.close()
+
+    def _check_walls(self) -> None:
+        lacking = self.pool.missing_walls
+        if lacking and self.config.sandbox.require == "full":
+            raise SandboxUnavailable(
+                f'sandbox.require is "full", and this platform lacks: {"; ".join(lacking)}. '
+                f'Run it where they exist, or set require = "default".'
+            )
+        for wall in lacking:
+            log.warning("sandbox.wall_missing", wall=wall)
+
+    async def _recover(self) -> None:
+        """Take up what is outstanding; nothing is replayed before its next result is there."""
+        backing_off: set[tuple[str, int]] = set()
+        after = ("", 0)
+        while wakes := await self.store.wakes(("again",), after, PAGE):
+            backing_off.update((wake.run, wake.seq) for wake in wakes)
+            after = (wakes[-1].run, wakes[-1].seq)
+        after = ("", 0)
+        while wakes := await self.store.wakes(("execution", "function"), after, PAGE):
+            for wake in wakes:
+                if (wake.run, wake.seq) not in backing_off:
+                    live = await self.live.get(wake.run)
+                    self.driver.begin(live, wake.seq)
+                    self.live.forget_idle(live)
+            after = (wakes[-1].run, wakes[-1].seq)
+        for wake in await self.store.awake():
+            self.driver.answer(wake)
+        last = ""
+        while runs := await self.store.unfinished_runs(last, PAGE):
+            for run in runs:
+                self.driver.replay(await self.live.get(run.id))
+            last = runs[-1].id
+        self.matcher.refill()
+
+    async def ingest(self, tasks: list[tuple[str, bytes, str | None]]) -> list[Ingested]:
+        """Store tasks from outside, all or none, and have them matched. Returns once they are durable.
+
+        Args:
+            tasks: name, data (a JSON object), key.
+
+        Raises:
+            KeyConflict, StoreUnavailable: nothing was stored.
+        """
+        now = self.clock()
+        made = []
+        for name, data, key in tasks:
+            id = self._new_id("t")
+            made.append(Task(id, name, data, TaskState.NEW, now, now, root=id, key=key))
+        ingested = await self.store.ingest(made)
+        self.driver.commits += 1
+        self.matcher.offer([task for task, result in zip(made, ingested, strict=True) if result.new])
+        return ingested
+
+    # ---- facts from people
+
+    async def cancel(self, id: str) -> None:
+        """Cancel a run, or a task with all its runs.
+
+        Raises:
+            NotFound, NotPossible: there is none, or it has ended.
+        """
+        if id.startswith("r"):
+            live = await self.live.get(id)
+            if live.run.state in RUN_FINAL:
+                raise NotPossible(f"Run {id} is {live.run.state} already.")
+            self.live.give_up(live)
+            await self.driver.decide_and_wait(live, transitions.on_cancel(live.run, live.entries, self.clock()))
+            return
+        task = await self._task(id)
+        if task.state in (TaskState.NEW, TaskState.HELD):
+            await self.matcher.move(task, TaskState.CANCELLED, None)
+            return
+        runs = [run for run in await self.store.runs(Filter(task=id, limit=PAGE)) if run.state not in RUN_FINAL]
+        if not runs:
+            raise NotPossible(f"Task {id} is {task.state} already.")
+        for run in runs:
+            await self.cancel(run.id)
+
+    async def _cancel_quietly(self, id: str) -> None:
+        """Cancel what may have ended by itself."""
+        try:
+            await self.cancel(id)
+        except (NotFound, NotPossible):
+            return
+
+    async def resume(self, id: str) -> None:
+        """Let something held go on; an unmatched task is matched again.
+
+        Raises:
+            NotFound, NotPossible: there is none, or it is not held.
+        """
+        if id.startswith("r"):
+            live = await self.live.get(id)
+            if live.run.state is not RunState.HELD:
+                raise NotPossible(f"Run {id} is {live.run.state}, not held.")
+            await self.driver.decide_and_wait(live, transitions.on_resume(live.run, live.entries, self.clock()))
+            return
+        task = await self._task(id)
+        if task.state not in (TaskState.HELD, TaskState.UNMATCHED):
+            held = await self.store.runs(Filter(task=id, state="held", limit=PAGE))
+            if not held:
+                raise NotPossible(f"Task {id} is {task.state}, not held.")
+            for run in held:
+                await self.resume(run.id)
+            return
+        await self.matcher.move(task, TaskState.NEW, None)
+
+    async def retry(self, id: str, pinned: bool = False, from_start: bool = False) -> None:
+        """Do a failed or held run again, against the newest source unless `pinned`; or all failed runs of a task.
+
+        Raises:
+            NotFound, NotPossible: there is none, or it has not failed.
+        """
+        if id.startswith("t"):
+            task = await self._task(id)
+            runs = await self.store.runs(Filter(task=id, state="failed", limit=PAGE))
+            if not runs:
+                raise NotPossible(f"Task {id} is {task.state}; no run of it has failed.")
+            for run in runs:
+                await self.retry(run.id, pinned, from_start)
+            return
+        live = await self.live.get(id)
+        if live.run.state not in (RunState.FAILED, RunState.HELD):
+            raise NotPossible(f"Run {id} is {live.run.state}; only failed and held runs can be retried.")
+        newest = self.rules.newest(live.run.rule)
+        if newest is None and not pinned:
+            raise NotPossible(f"There is no rule {live.run.rule} any more. Restore it, or use --pinned.")
+        digest = live.run.digest if pinned or newest is None else newest.digest
+        reopened = live.run.state is RunState.FAILED
+        self.live.give_up(live)
+        live.stale = False
+        decision = transitions.on_retry(live.run, live.entries, digest, from_start, self.clock())
+        change = Change()
+        if reopened:
+            runs = await self.store.runs(Filter(task=live.run.task, limit=PAGE))
+            unfinished = 1 + sum(run.state not in RUN_FINAL for run in runs)
+            change.moves.append(TaskMove(live.run.task, TaskState.RUNNING, self.clock(), open=unfinished))
+        self.live.add(live)
+        await self.driver.decide_and_wait(live, decision, change)
+
+    async def _task(self, id: str) -> Task:
+        task = await self.store.task(id)
+        if task is None:
+            raise NotFound(f"There is no task {id}. List them with `scriptrules tasks`.")
+        return task
+
+    async def _rules_changed(self) -> None:
+        """A call that nobody could answer may have found its procedure."""
+        for reason in ("unresolved", "ambiguous"):
+            for task in await self.store.tasks(Filter(state="held", reason=reason, limit=PAGE)):
+                await self.matcher.move(task, TaskState.NEW, None)
+
+
+def _setting(config: Config, plugins: Plugins, new_id: Ids) -> Setting:
+    functions = plugins.functions.items()
+    return Setting(
+        new_id,
+        frozenset(name for name, function in functions if function.spec.blocks),
+        {name: function.retries for name, function in functions if not function.spec.intrinsic},
+        config.flow.hop_max,
+        config.flow.call_depth_max,
+    )
+
+
+def _pool(config: Config, plugins: Plugins) -> Pool:
+    sandbox = config.sandbox
+    budget = wire.Budget(
+        cpu_seconds=sandbox.cpu_seconds,
+        entries_per_slice=sandbox.entries_per_slice,
+        entries_per_run=sandbox.entries_per_run,
+        payload_max=sandbox.payload_max,
+        depth_max=sandbox.depth_max,
+        log_max=sandbox.log_max,
+    )
+    functions = [function.spec for function in plugins.functions.values()]
+    return Pool(config.workers, Limits(memory_mb=sandbox.memory_mb), budget, functions, sandbox.hard_seconds)

@@ -1,0 +1,633 @@
+"""What happens next: pure functions from a run and a fact to what is written and what is done.
+
+A decision never acts. It names the run's next state, the records for its journal, new tasks, wakes, and the effects;
+the shell commits the first four in one transaction, and only then carries out the effects. `states` has the state
+machines as tables.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from scriptrules import clock
+from scriptrules.journal import (
+    NOTHING,
+    AgainRecord,
+    CutRecord,
+    EndRecord,
+    Record,
+    SliceRecord,
+    StartRecord,
+    apply,
+)
+from scriptrules.model import (
+    ENTRY_FINAL,
+    RUN_FINAL,
+    Entry,
+    EntryState,
+    ExecutionResult,
+    Failure,
+    LogLine,
+    Run,
+    RunState,
+    Task,
+    TaskState,
+    Verdict,
+    execution_key,
+)
+from scriptrules.sandbox.wire import Outcome, Past, Slice
+from scriptrules.store.protocol import Wake
+from scriptrules.supervisor.arguments import (
+    GenerateArgs,
+    WorkerLied,
+    check_json,
+    generate_args,
+    hold_args,
+    run_args,
+    sleep_args,
+    wait_args,
+)
+from scriptrules.supervisor.states import EXITS, RUN
+
+OUTSIDE = frozenset({"wait", "sleep", "receive", "sleep_until", "hold"})  # what begins a new count of hops
+BACKOFF_FIRST, BACKOFF_MAX = 1.0, 300.0  # seconds before a failed execution's next attempt
+
+
+# ---- decisions
+
+
+class Go(msgspec.Struct, frozen=True):
+    """Let the script go on with this outcome."""
+
+    outcome: Outcome
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Start the execution, or call the plugin's function, of this entry."""
+
+    seq: int
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """Stop the execution of this entry."""
+
+    seq: int
+    attempt: int
+
+
+class CancelTask(msgspec.Struct, frozen=True):
+    """Cancel a task that only this run waited for: a callee."""
+
+    id: str
+
+
+class Replay(msgspec.Struct, frozen=True):
+    """Execute the script again from the top."""
+
+
+Effect = Go | Start | Stop | CancelTask | Replay
+
+
+class Decision(msgspec.Struct):
+    run: Run
+    records: list[Record] = []
+    tasks: list[Task] = []
+    wakes: list[Wake] = []
+    done: list[Wake] = []
+    effects: list[Effect] = []
+    ended: bool = False  # the run has reached a final state by this
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """What decisions need to know of the installation."""
+
+    new_id: Callable[[str], str]
+    blocking: frozenset[str]  # functions that block
+    retries: dict[str, int]  # of plugin functions
+    hop_max: int
+    call_depth_max: int
+
+
+# ---- facts from the worker
+
+
+def on_slice(run: Run, entries: Sequence[Entry], task: Task, piece: Slice, now: int, setting: Setting) -> Decision:
+    """A slice has ended.
+
+    Raises:
+        WorkerLied: the slice cannot have come from an honest worker.
+    """
+    decision = Decision(run)
+    if piece.end in ("blocked", "returned", "failed"):
+        _take_entries(decision, entries, task, piece, now, setting)
+    known = _updated(entries, decision.records)
+    if piece.end == "blocked":
+        _block(decision, known, piece, now)
+    elif piece.end == "returned":
+        check_json(piece.value)
+        _end_main(decision, known, piece.value, None, now)
+    elif piece.end == "diverged":
+        _move(decision, RunState.HELD, now, reason="divergence", error=piece.error)
+    elif piece.end in ("raised", "failed", "limit"):
+        _end_main(decision, known, None, piece.error or Failure("RuntimeError", "no reason was given"), now)
+    else:
+        raise WorkerLied(f"a slice cannot end by {piece.end!r}")
+    return decision
+
+
+def _take_entries(
+    decision: Decision, entries: Sequence[Entry], task: Task, piece: Slice, now: int, setting: Setting
+) -> None:
+    """Turn what the slice did into a record, new tasks, wakes and effects."""
+    if not piece.entries:
+        return
+    run = decision.run
+    results: dict[int, msgspec.Raw] = {}
+    waited = any(entry.name in OUTSIDE for entry in entries)
+    last = len(piece.entries) - 1
+    rows = []
+    for at, intent in enumerate(piece.entries):
+        seq = len(entries) + at + 1
+        blocks = intent.name in setting.blocking
+        if blocks != (at == last and piece.end == "blocked"):
+            raise WorkerLied(f"entry {seq} ({intent.name}) cannot stand where it does")
+        try:
+            child = _carry_out(decision, task, intent.name, intent.args, seq, now, waited, setting)
+        except msgspec.MsgspecError as error:
+            raise WorkerLied(f"arguments of {intent.name}: {error}") from None
+        if child is not None:
+            results[seq] = msgspec.Raw(msgspec.json.encode({"task": child.id}))
+        rows.append((intent.name, msgspec.Raw(intent.args), intent.line))
+    decision.records.append(SliceRecord(now, rows, results))
+    decision.run = run
+
+
+def _carry_out(
+    decision: Decision, task: Task, name: str, args: bytes, seq: int, now: int, waited: bool, setting: Setting
+) -> Task | None:
+    run = decision.run
+    match name:
+        case "emit" | "return" | "call":
+            given = generate_args(args)
+            child = _child(run, task, given, seq if name == "call" else None, now, waited, setting)
+            decision.tasks.append(child)
+            if name == "call":
+                decision.wakes.append(Wake(run.id, seq, "call", child.id))
+            return child
+        case "run":
+            run_args(args)
+            decision.wakes.append(Wake(run.id, seq, "execution", execution_key(run, seq, 1)))
+            decision.effects.append(Start(seq))
+        case "sleep":
+            due = now + int(sleep_args(args).seconds * clock.SECOND)
+            decision.wakes.append(Wake(run.id, seq, "timer", due=due))
+        case "wait":
+            timeout = wait_args(args).timeout
+            if timeout is not None:
+                decision.wakes.append(Wake(run.id, seq, "timer", due=now + int(timeout * clock.SECOND)))
+        case "hold":
+            hold_args(args)
+        case _:
+            if name not in setting.retries:
+                raise WorkerLied(f"there is no function {name!r}")
+            check_json(args)
+            decision.wakes.append(Wake(run.id, seq, "function", execution_key(run, seq, 1)))
+            decision.effects.append(Start(seq))
+    return None
+
+
+def _child(
+    run: Run, task: Task, given: GenerateArgs, reply: int | None, now: int, waited: bool, setting: Setting
+) -> Task:
+    data = bytes(given.data)
+    if not data.startswith(b"{"):
+        raise WorkerLied("the data of a task is no object")
+    hop = 1 if waited else task.hop + 1
+    depth = task.depth + 1 if reply is not None else 0
+    looping = hop > setting.hop_max
+    too_deep = depth > setting.call_depth_max
+    return Task(
+        id=setting.new_id("t"),
+        name=given.name,
+        data=data,
+        state=TaskState.HELD if looping or too_deep else TaskState.NEW,
+        since=now,
+        created=now,
+        root=task.root,
+        parent=run.id,
+        by=run.rule,
+        hop=0 if looping else hop,  # resumed, it may go as far again
+        depth=depth,
+        reply=reply,
+        reason="loop" if looping else "depth" if too_deep else None,
+    )
+
+
+def _block(decision: Decision, known: Sequence[Entry], piece: Slice, now: int) -> None:
+    """The script waits at the last entry."""
+    if not known:
+        raise WorkerLied("a run cannot wait before it has done anything")
+    entry = known[-1]
+    if entry.state in ENTRY_FINAL:
+        if piece.entries:
+            raise WorkerLied("the script waits for what it has been given")
+        decision.effects.append(Go(outcome_of(entry, known)))  # it came while the script was being replayed
+        _move(decision, RunState.RUNNING, now)
+        return
+    if entry.name == "wait":
+        _watch_tasks(decision, entry, known)
+        fulfilled = _fulfilled(entry, known)
+        if fulfilled is not None:
+            _finish_wait(decision, entry, known, fulfilled, now)
+            return
+    if entry.name == "hold":
+        _move(decision, RunState.HELD, now, reason=f"hold: {hold_args(entry.args).reason}")
+    else:
+        _move(decision, RunState.WAITING, now, reason=entry.name if entry.name in EXITS else "wait")
+
+
+def _watch_tasks(decision: Decision, entry: Entry, known: Sequence[Entry]) -> None:
+    """Ask to be woken by the tasks among what a new `wait` entry waits for."""
+    for seq in wait_args(entry.args).what:
+        if not 0 < seq < entry.seq:
+            raise WorkerLied("a wait for what does not exist")
+        target = known[seq - 1]
+        if target.name in ("emit", "return") and not _is_final(target):
+            decision.wakes.append(Wake(decision.run.id, entry.seq, "task", child_of(target)))
+
+
+# ---- facts from outside
+
+
+def on_started(run: Run, entries: Sequence[Entry], seq: int, now: int) -> Decision | None:
+    """An executor has acknowledged the start of an entry's execution."""
+    if entries[seq - 1].state is not EntryState.PENDING:
+        return None
+    return Decision(run, [StartRecord(now, seq)])
+
+
+def on_outcome(
+    run: Run,
+    entries: Sequence[Entry],
+    seq: int,
+    attempt: int,
+    result: bytes | None,
+    error: Failure | None,
+    verdict: Verdict | None,
+    now: int,
+    setting: Setting,
+) -> Decision | None:
+    """An execution or a plugin's function has ended; None where it was over before, or belongs to an older attempt."""
+    entry = entries[seq - 1]
+    if entry.state in ENTRY_FINAL or entry.attempt != attempt:
+        return None
+    decision = Decision(run)
+    kind = "execution" if entry.name == "run" else "function"
+    decision.done.append(Wake(run.id, seq, kind, execution_key(run, seq, attempt)))
+    if error is not None and attempt <= _retries(entry, setting) and not _is_over(run):
+        due = now + int(backoff(attempt, run.id) * clock.SECOND)
+        decision.records.append(AgainRecord(now, [seq], due))
+        decision.wakes.append(Wake(run.id, seq, "again", due=due))
+        decision.wakes.append(Wake(run.id, seq, kind, execution_key(run, seq, attempt + 1)))
+        return decision
+    state = EntryState.DONE if error is None else EntryState.FAILED
+    raw = NOTHING if result is None else msgspec.Raw(result)
+    decision.records.append(EndRecord(now, seq, state, raw, error, verdict))
+    _after_end(decision, entries, seq, now, setting)
+    return decision
+
+
+def on_timer(run: Run, entries: Sequence[Entry], wake: Wake, now: int) -> Decision:
+    """A timer is due: the end of a sleep, the timeout of a wait, or the next attempt of an execution."""
+    decision = Decision(run, done=[wake])
+    entry = entries[wake.seq - 1]
+    if wake.kind == "again":
+        if entry.state is EntryState.PENDING and run.state not in RUN_FINAL:
+            decision.effects.append(Start(wake.seq))
+        return decision
+    if entry.state in ENTRY_FINAL or _is_over(run):
+        return decision
+    if entry.name == "wait":
+        failure = Failure("TimeoutError", f"wait() timed out after {wait_args(entry.args).timeout:g} s")
+        decision.done += _task_wakes(run.id, entry, entries)
+        _finish_entry(decision, entry, EntryState.FAILED, None, failure, now)
+    else:
+        _finish_entry(decision, entry, EntryState.DONE, b"null", None, now)
+    return decision
+
+
+def on_task_ended(
+    run: Run, entries: Sequence[Entry], wake: Wake, summary: bytes, error: Failure | None, now: int, setting: Setting
+) -> Decision:
+    """A task that the run waits for has ended, or its answer is there.
+
+    Args:
+        wake: of kind "task" (its entry is a wait) or "call".
+        summary: for a task, ``{"task", "status", "reason", "value", "values"}``; for a call, the value. JSON.
+        error: for a call, why there is no value.
+    """
+    decision = Decision(run, done=[wake])
+    entry = entries[wake.seq - 1]
+    if entry.state in ENTRY_FINAL or _is_over(run):
+        return decision
+    if wake.kind == "call":
+        state = EntryState.DONE if error is None else EntryState.FAILED
+        _finish_entry(decision, entry, state, summary if error is None else None, error, now)
+        return decision
+    target = next(one for one in entries if one.name in ("emit", "return") and child_of(one) == wake.key)
+    decision.records.append(EndRecord(now, target.seq, EntryState.DONE, msgspec.Raw(summary)))
+    _after_end(decision, entries, target.seq, now, setting)
+    return decision
+
+
+def _after_end(decision: Decision, entries: Sequence[Entry], seq: int, now: int, setting: Setting) -> None:
+    """An entry has ended: does it end a wait, or the run?"""
+    run = decision.run
+    known = _updated(entries, decision.records)
+    if _is_over(run):
+        if run.state not in RUN_FINAL:
+            _end_main(decision, known, run.value, run.error, now)
+        return
+    if run.state is not RunState.WAITING:
+        return  # it is held, or on its way: what has ended is found when it comes to wait for it
+    waiting = known[-1]
+    if waiting.seq == seq and waiting.name in setting.blocking:
+        decision.effects.append(Go(outcome_of(waiting, known)))
+        _move(decision, RunState.RUNNING, now)
+    elif waiting.name == "wait" and waiting.state not in ENTRY_FINAL:
+        fulfilled = _fulfilled(waiting, known)
+        if fulfilled is not None:
+            _finish_wait(decision, waiting, known, fulfilled, now)
+
+
+def _finish_wait(decision: Decision, entry: Entry, known: Sequence[Entry], ready: list[int], now: int) -> None:
+    args = wait_args(entry.args)
+    if args.timeout is not None:
+        decision.done.append(Wake(decision.run.id, entry.seq, "timer"))
+    decision.done += _task_wakes(decision.run.id, entry, known)
+    result = msgspec.json.encode({"ready": ready})
+    decision.records.append(EndRecord(now, entry.seq, EntryState.DONE, msgspec.Raw(result)))
+    ended = msgspec.structs.replace(entry, state=EntryState.DONE, result=result, ended=now)
+    decision.effects.append(Go(outcome_of(ended, known)))
+    _move(decision, RunState.RUNNING, now)
+
+
+def _finish_entry(
+    decision: Decision, entry: Entry, state: EntryState, result: bytes | None, error: Failure | None, now: int
+) -> None:
+    raw = NOTHING if result is None else msgspec.Raw(result)
+    decision.records.append(EndRecord(now, entry.seq, state, raw, error))
+    if decision.run.state is RunState.WAITING or entry.name == "hold":
+        decision.effects.append(Go(Outcome(result or b"null", error)))
+        _move(decision, RunState.RUNNING, now)
+
+
+def _fulfilled(entry: Entry, known: Sequence[Entry]) -> list[int] | None:
+    """What a wait gives its script, if it can end now."""
+    args = wait_args(entry.args)
+    ended = [seq for seq in args.what if _is_final(known[seq - 1])]
+    if args.any and ended:
+        return [min(ended, key=lambda seq: (known[seq - 1].ended or 0, seq))]
+    return args.what if len(ended) == len(args.what) else None
+
+
+# ---- facts from people
+
+
+def on_cancel(run: Run, entries: Sequence[Entry], now: int) -> Decision:
+    """Somebody cancels the run. Its executions and callees are stopped; the script gets no chance to act."""
+    decision = Decision(run)
+    decision.done = outstanding(run, entries, kinds=frozenset({"timer", "task", "call", "again"}))
+    for entry in entries:
+        if entry.state in ENTRY_FINAL:
+            continue
+        if entry.name == "call":
+            decision.effects.append(CancelTask(child_of(entry)))
+        if entry.name == "run" or _is_function(entry):
+            decision.effects.append(Stop(entry.seq, entry.attempt))
+        else:
+            decision.records.append(EndRecord(now, entry.seq, EntryState.CANCELLED))
+    _end_main(decision, _updated(entries, decision.records), None, Failure("Cancelled", "cancelled"), now)
+    return decision
+
+
+def on_resume(run: Run, entries: Sequence[Entry], now: int) -> Decision:
+    """Somebody lets a held run go on."""
+    decision = Decision(run)
+    last = entries[-1] if entries else None
+    if last is not None and last.name == "hold" and last.state not in ENTRY_FINAL:
+        _finish_entry(decision, last, EntryState.DONE, b"null", None, now)
+    else:
+        _move(decision, RunState.QUEUED, now, error=None)
+        decision.effects.append(Replay())
+    return decision
+
+
+def on_retry(run: Run, entries: Sequence[Entry], digest: str, from_start: bool, now: int) -> Decision:
+    """Somebody wants a failed or held run to be done again.
+
+    What succeeded is kept, what failed is done anew: where the script fell over the failure of something it had waited
+    for, that is started again as its next attempt. A run that failed by itself is executed again from its last slice.
+    """
+    decision = Decision(run)
+    attempt = run.attempt
+    if from_start:
+        attempt += 1
+        decision.done = outstanding(run, entries)
+        if entries:
+            decision.records.append(CutRecord(now, 1))
+    else:
+        _undo_failure(decision, entries, now)
+    _move(decision, RunState.QUEUED, now, digest=digest, value=None, error=None, ended=None, attempt=attempt)
+    decision.effects.append(Replay())
+    return decision
+
+
+def _undo_failure(decision: Decision, entries: Sequence[Entry], now: int) -> None:
+    """Have done again what the script fell over: the last thing that it waited for, if that failed."""
+    if not entries:
+        return
+    run, last = decision.run, entries[-1]
+    again: list[int] = []
+    if last.name == "wait":
+        again = [seq for seq in wait_args(last.args).what if entries[seq - 1].state is EntryState.FAILED]
+    elif last.state is EntryState.FAILED and _is_function(last):
+        again = [last.seq]
+    if last.name == "call" or (last.name == "wait" and (again or last.state is not EntryState.DONE)):
+        decision.done = outstanding(run, [last], entries=entries)
+        decision.records.append(CutRecord(now, last.seq))  # the script comes to it again, and waits anew
+    if again:
+        decision.records.append(AgainRecord(now, again))
+    for seq in again:
+        kind = "execution" if entries[seq - 1].name == "run" else "function"
+        decision.wakes.append(Wake(run.id, seq, kind, execution_key(run, seq, entries[seq - 1].attempt + 1)))
+        decision.effects.append(Start(seq))
+
+
+def on_hold(run: Run, reason: str, failure: Failure, now: int) -> Decision:
+    """The engine cannot go on with the run by itself."""
+    decision = Decision(run)
+    _move(decision, RunState.HELD, now, reason=reason, error=failure)
+    return decision
+
+
+# ---- the end of a run
+
+
+def _end_main(decision: Decision, known: Sequence[Entry], value: bytes | None, error: Failure | None, now: int) -> None:
+    """`main` is over: the run ends now, or with its last execution."""
+    if any(_is_outstanding(entry) for entry in known):
+        reason = "cancelling" if error is not None and error.type == "Cancelled" else "executions"
+        _move(decision, RunState.WAITING, now, reason=reason, value=value, error=error)
+        return
+    if error is None:
+        error = _nobody_waited(known)
+    state = RunState.DONE if error is None else RunState.FAILED
+    if error is not None and error.type == "Cancelled":
+        state = RunState.CANCELLED
+    _move(decision, state, now, value=value, error=error, ended=now)
+    decision.ended = True
+
+
+def _nobody_waited(entries: Sequence[Entry]) -> Failure | None:
+    """The failure of an execution that nobody waited for, which fails the run."""
+    waited = {seq for entry in entries if entry.name == "wait" for seq in wait_args(entry.args).what}
+    for entry in entries:
+        if entry.state is EntryState.FAILED and entry.seq not in waited and entry.name == "run":
+            result = msgspec.json.decode(entry.result) if entry.result else {}
+            reason = entry.error.message if entry.error else result.get("reason")
+            name = run_args(entry.args).name
+            return Failure("ExecutionFailed", f"{name}: {reason} (nobody waited for it)", line=entry.line)
+    return None
+
+
+# ---- what the script is given
+
+
+def outcome_of(entry: Entry, known: Sequence[Entry]) -> Outcome:
+    """What a blocking entry that has ended gives its script."""
+    if entry.error is not None:
+        return Outcome(error=entry.error)
+    if entry.name != "wait" or entry.result is None:
+        return Outcome(entry.result or b"null")
+    ready = msgspec.json.decode(entry.result)["ready"]
+    return Outcome(msgspec.json.encode([_result_of(known[seq - 1]) for seq in ready]))
+
+
+def _result_of(entry: Entry) -> dict[str, object]:
+    decoded = msgspec.json.decode(entry.result) if entry.result else None
+    if entry.name == "run":
+        fields = decoded or {"status": "failed", "reason": entry.error.message if entry.error else "cancelled"}
+        return {**fields, "name": run_args(entry.args).name, "seq": entry.seq}
+    if entry.name in ("emit", "return"):
+        return {**(decoded or {}), "name": generate_args(entry.args).name, "seq": entry.seq}
+    status = "done" if entry.error is None else "failed"
+    reason = entry.error.message if entry.error else None
+    return {"status": status, "value": decoded, "reason": reason, "name": entry.name, "seq": entry.seq}
+
+
+def past_of(entries: Sequence[Entry], blocking: frozenset[str], began: int) -> list[Past]:
+    """The journal as a replay needs it."""
+    return [
+        Past(
+            entry.name,
+            entry.args,
+            outcome_of(entry, entries) if entry.name in blocking and entry.state in ENTRY_FINAL else None,
+            entry.ended or began,
+        )
+        for entry in entries
+    ]
+
+
+def failed_result(host: str, reason: str) -> bytes:
+    """The result of an execution that was never started."""
+    return msgspec.json.encode(ExecutionResult("failed", reason=reason, host=host))
+
+
+# ---- helpers
+
+
+def backoff(attempt: int, salt: str) -> float:
+    """Seconds before the next attempt: doubling, with jitter that is the same for the same run."""
+    full = min(BACKOFF_FIRST * 2.0 ** (attempt - 1), BACKOFF_MAX)
+    return full * random.Random(f"{salt}/{attempt}").uniform(0.5, 1.0)
+
+
+def log_line(at: int, seq: int, text: str, fields: bytes | None) -> LogLine:
+    """A line of a run's log that its script has written."""
+    return LogLine(at, seq, "log", text, fields)
+
+
+def child_of(entry: Entry) -> str:
+    """The id of the task that an entry has generated."""
+    return str(msgspec.json.decode(entry.result or b"{}").get("task", "")) if entry.result else ""
+
+
+def outstanding(
+    run: Run, some: Sequence[Entry], entries: Sequence[Entry] | None = None, kinds: frozenset[str] | None = None
+) -> list[Wake]:
+    """The wakes that unfinished entries of a run have: `some` of its `entries` (default: all of them)."""
+    wakes = []
+    for entry in some:
+        if entry.state in ENTRY_FINAL:
+            continue
+        if entry.name == "run" or _is_function(entry):
+            kind = "execution" if entry.name == "run" else "function"
+            wakes.append(Wake(run.id, entry.seq, kind, execution_key(run, entry.seq, entry.attempt)))
+            wakes.append(Wake(run.id, entry.seq, "again"))
+        elif entry.name == "call":
+            wakes.append(Wake(run.id, entry.seq, "call", child_of(entry)))
+        else:
+            wakes.append(Wake(run.id, entry.seq, "timer"))
+            if entry.name == "wait":
+                wakes += _task_wakes(run.id, entry, entries or some)
+    return [wake for wake in wakes if kinds is None or wake.kind in kinds]
+
+
+_ENGINE = frozenset({"run", "wait", "emit", "return", "call", "sleep", "hold"})
+
+
+def _is_function(entry: Entry) -> bool:
+    return entry.name not in _ENGINE
+
+
+def _is_outstanding(entry: Entry) -> bool:
+    return (entry.name == "run" or _is_function(entry)) and entry.state not in ENTRY_FINAL
+
+
+def _is_over(run: Run) -> bool:
+    """Whether `main` has ended, if only its executions have not."""
+    return run.value is not None or run.error is not None
+
+
+def _is_final(entry: Entry) -> bool:
+    """Whether what a `wait` may wait for has ended. An emitted task has once its status was written to its entry."""
+    if entry.name in ("emit", "return"):
+        return entry.result is not None and b'"status"' in entry.result
+    return entry.state in ENTRY_FINAL
+
+
+def _task_wakes(run: str, entry: Entry, known: Sequence[Entry]) -> list[Wake]:
+    targets = (known[seq - 1] for seq in wait_args(entry.args).what)
+    return [Wake(run, entry.seq, "task", child_of(target)) for target in targets if target.name in ("emit", "return")]
+
+
+def _retries(entry: Entry, setting: Setting) -> int:
+    return run_args(entry.args).retries if entry.name == "run" else setting.retries.get(entry.name, 0)
+
+
+def _updated(entries: Sequence[Entry], records: Iterable[Record]) -> list[Entry]:
+    known = list(entries)
+    for record in records:
+        apply(known, record)
+    return known
+
+
+def _move(decision: Decision, state: RunState, now: int, reason: str | None = None, **changes: object) -> None:
+    run = decision.run
+    if state not in RUN[run.state]:
+        raise AssertionError(f"a run cannot go from {run.state} to {state}")
+    decision.run = msgspec.structs.replace(run, state=state, since=now, reason=reason, **changes)

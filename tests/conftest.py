@@ -1,0 +1,31 @@
+"""For all tests: ``SCRIPTRULES_REQUIRE=all`` turns every skip into a failure, so that CI cannot pass by not looking."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+EVERYTHING_REQUIRED = os.environ.get("SCRIPTRULES_REQUIRE") == "all"
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if EVERYTHING_REQUIRED and report.skipped and not hasattr(report, "wasxfail"):
+        *_, reason = report.longrepr if isinstance(report.longrepr, tuple) else (report.longrepr,)
+        report.outcome = "failed"
+        report.longrepr = f"{reason}\nSCRIPTRULES_REQUIRE=all: a test that cannot run here is a failure."
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _refuse_skip(report)
+    return report

@@ -1,0 +1,125 @@
+"""A Docker engine of the tests' own: Debian's dockerd on a private socket, without network, ended by its pid."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+
+IMAGE = "busybox:test"
+NAMESAKES = ("sh", "sleep", "cat", "echo", "true", "false", "kill", "env", "head", "yes", "tail", "id", "touch", "seq")
+START_TIMEOUT = 60.0  # seconds
+
+
+def missing() -> str | None:
+    """Why no engine can be started here; None where one can."""
+    if os.geteuid() != 0:
+        return "a Docker engine of our own needs root. Run the tests as root, or in a container that is."
+    for program, package in (("dockerd", "docker.io"), ("busybox", "busybox-static")):
+        if _which(program) is None:
+            return f"there is no {program}. On Debian: apt-get install {package}."
+    if b"/ld-" in Path(_which("busybox") or "").read_bytes()[:4096]:
+        return "busybox is not static. On Debian: apt-get install busybox-static."
+    return None
+
+
+def _which(program: str) -> str | None:
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/bin:/bin")
+
+
+class PrivateEngine:
+    """A dockerd with all of its state in one folder; containers go on while it is down, as on a well kept host."""
+
+    def __init__(self) -> None:
+        # Not pytest's tmp_path: a socket's path has at most 107 characters.
+        self.folder = Path(tempfile.mkdtemp(prefix="sr-docker-"))
+        self.url = f"unix://{self.folder}/s"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        arguments = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--live-restore"]
+        for flag, name in (("--data-root", "data"), ("--exec-root", "exec"), ("-p", "pid")):
+            arguments += [flag, str(self.folder / name)]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [_which("dockerd") or "dockerd", *arguments, "-H", self.url],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                said = (self.folder / "log").read_text(errors="replace").splitlines()[-5:]
+                self.stop()
+                raise RuntimeError("dockerd does not start:\n" + "\n".join(said))
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        # Not by the SDK: it leaks a socket for each connection that is refused.
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(f"{self.folder}/s")
+                probe.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+                return b" 200 " in probe.recv(64)
+            except OSError:
+                return False
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[docker.APIClient]:
+        with contextlib.closing(docker.APIClient(self.url, version="auto", timeout=60)) as client:
+            yield client
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End the engine, not its containers."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(how)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        (self.folder / "pid").unlink(missing_ok=True)
+
+    def load_image(self, name: str = IMAGE) -> None:
+        """Give it an image with a static busybox under the names that tests use."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            archive.add(os.path.realpath(_which("busybox") or ""), "bin/busybox")
+            for namesake in NAMESAKES:
+                link = tarfile.TarInfo(f"bin/{namesake}")
+                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+                archive.addfile(link)
+            scratch = tarfile.TarInfo("tmp")
+            scratch.type, scratch.mode = tarfile.DIRTYPE, 0o1777
+            archive.addfile(scratch)
+        repository, _, tag = name.partition(":")
+        with self.client() as client:
+            client.import_image_from_data(packed.getvalue(), repository=repository, tag=tag)
+
+    def remove(self) -> None:
+        """End containers and engine, and leave nothing behind."""
+        if self._process is not None:
+            with self.client() as client:
+                for container in client.containers(all=True):
+                    client.remove_container(container["Id"], force=True)
+            self.stop()
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for mount in sorted((mount for mount in mounts if mount.startswith(f"{self.folder}/")), reverse=True):
+            subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
