@@ -191,6 +191,8 @@ def _check_keys(table: Mapping[str, Any], where: str) -> None:
         if key not in known:
             raise ConfigError(f"{where}: unknown key {key!r}{nearest(key, known)} Known: {', '.join(sorted(known))}.")
         if key in _SECTIONS:
+            if not isinstance(value, dict):
+                raise ConfigError(f"{where}: {key!r} is a section; write [{key}] and its keys below.")
             fields = _SECTIONS[key].__struct_fields__
             for inner in value:
                 if inner not in fields:

@@ -1,10 +1,146 @@
-"""What is wrong with a rule, and how it is shown: file, line, caret, one sentence, and what to write instead."""
+"""What is wrong with a rule: the codes, what each means, the record that carries one, and how it is shown."""
 
 from __future__ import annotations
 
-from scriptrules.sandbox.diagnostics import CODES, CodeInfo, Diagnostic, Rejected
+import msgspec
 
-__all__ = ["CODES", "CodeInfo", "Diagnostic", "Rejected", "render"]
+
+class CodeInfo(msgspec.Struct, frozen=True):
+    """One reason for a refusal: what it is, why it is one, and what to write instead."""
+
+    title: str
+    why: str
+    instead: str
+
+
+class Diagnostic(msgspec.Struct, frozen=True):
+    """One finding in the source of a rule: line from 1, columns from 0 in UTF-8 bytes as in `ast`."""
+
+    code: str
+    message: str
+    line: int
+    column: int
+    end_line: int | None = None
+    end_column: int | None = None
+    hint: str = ""
+
+
+class Rejected(Exception):
+    """The source is not a rule that can be executed; `diagnostics` says why, place by place."""
+
+    def __init__(self, diagnostics: list[Diagnostic]) -> None:
+        first = diagnostics[0]
+        more = f" (and {len(diagnostics) - 1} more)" if len(diagnostics) > 1 else ""
+        super().__init__(f"line {first.line}: {first.message} [{first.code}]{more}. {first.hint}".rstrip())
+        self.diagnostics = diagnostics
+
+
+_SUSPEND = "A run can be stopped and replayed at any call; "
+
+CODES: dict[str, CodeInfo] = {
+    "SR101": CodeInfo("not Python", "Python itself cannot read the file.", "Correct the marked place."),
+    "SR102": CodeInfo(
+        "too large or too deep",
+        "Source is parsed in a worker whose memory and stack are bounded.",
+        "Split the rule, or move what it shares to rules/lib/.",
+    ),
+    "SR103": CodeInfo(
+        "not part of the language",
+        "Whatever the policy does not know is refused, new syntax of Python too.",
+        "Write it with functions, loops and plain assignments.",
+    ),
+    "SR104": CodeInfo("async", _SUSPEND + "there is no event loop inside.", "Call wait(): it suspends by itself."),
+    "SR105": CodeInfo(
+        "class", "Objects of own classes cannot travel through a journal.", "Use dicts and plain functions."
+    ),
+    "SR106": CodeInfo(
+        "yield", "A generator keeps a frame alive after its run has ended.", "Append to a list and return the list."
+    ),
+    "SR107": CodeInfo(
+        "with", "There is nothing in a rule that has to be closed.", "Call the function; use try/finally to tidy up."
+    ),
+    "SR108": CodeInfo(
+        "global", "Module variables are fresh in every run.", "Return the value, or keep it by save() and load()."
+    ),
+    "SR109": CodeInfo(
+        "catches everything",
+        "Such a handler would swallow the signal that ends a run.",
+        "Write `except Exception:`.",
+    ),
+    "SR110": CodeInfo(
+        "jump out of finally",
+        "It would discard the signal that ends a run.",
+        "Move the jump behind the try statement.",
+    ),
+    "SR111": CodeInfo(
+        "reserved name",
+        "Names that begin with `_` belong to the sandbox and to Python.",
+        "Drop the underscore (`_` alone is fine).",
+    ),
+    "SR112": CodeInfo(
+        "import",
+        "Only pure modules exist inside a worker, and libraries from rules/lib/.",
+        "Use `from lib.NAME import f`, or a plugin function for effects.",
+    ),
+    "SR113": CodeInfo(
+        "computed handler",
+        "The expression would be executed while the signal that ends a run is in flight.",
+        "Name the exception: `except ValueError:` or `except (KeyError, ValueError):`.",
+    ),
+    "SR114": CodeInfo(
+        "attribute assignment", "Rules own no objects with attributes.", 'Use a dict: `state["name"] = value`.'
+    ),
+    "SR115": CodeInfo(
+        "name that rules do not have",
+        "It would lead out of the sandbox, or differ between two executions.",
+        "See the hint.",
+    ),
+    "SR116": CodeInfo(
+        "pattern",
+        "Class patterns read attributes behind the guards.",
+        "Match the type alone, as in `case str():`, and test the rest with `if`.",
+    ),
+    "SR117": CodeInfo(
+        "nested star", "Only the outermost star of a target can be bounded.", "Unpack in two statements."
+    ),
+    "SR118": CodeInfo(
+        "the compiler died",
+        "A worker was killed while it compiled the file, so nothing is known of it but that.",
+        "Shorten the file, or take deep nesting apart.",
+    ),
+    "SR201": CodeInfo(
+        "identity",
+        "Whether two equal values are one object differs between a run and its replay.",
+        "Write `==`; `is` is for None, True and False.",
+    ),
+    "SR202": CodeInfo(
+        "injected function in a generator expression",
+        "Generator expressions are evaluated at once, so the order of effects would not be the one that Python has.",
+        "Write a list: `[run(…) for …]`.",
+    ),
+    "SR301": CodeInfo("no main", "A rule is entered by its main.", "Write `def main(**kwargs): ...`, or a table."),
+    "SR302": CodeInfo(
+        "unknown metadata",
+        "A name that nothing reads is a slip of the pen, and would be ignored in silence.",
+        "Correct the name; write constants of your own in CAPITALS, or read them.",
+    ),
+    "SR303": CodeInfo("metadata that is no literal", "Metadata are read, never run.", "Write the value itself."),
+    "SR304": CodeInfo("metadata of a wrong type", "The value has no meaning here.", "See the hint."),
+    "SR305": CodeInfo(
+        "main cannot be called", "The task's data are bound by name.", "Write `def main(size, **kwargs): ...`."
+    ),
+    "SR306": CodeInfo("when is no filter", "It is called with the task.", "Write `when = lambda task: ...`."),
+    "SR307": CodeInfo("not a table", "Its entries are read, never run.", "Write [(name, filter, generator), ...]."),
+    "SR308": CodeInfo("not a pattern", "No task can have such a name.", "Write `upload.*`, or `upload.**`."),
+    "SR309": CodeInfo("not available yet", "It would be ignored in silence.", "Remove it in this version."),
+    "SR310": CodeInfo("assigned twice", "One of the two would be ignored in silence.", "Keep one."),
+    "SR600": CodeInfo(
+        "over the budget", "One rule must not cost the others anything.", "Do less in a slice, or raise [sandbox]."
+    ),
+    "SR601": CodeInfo(
+        "killed", "The worker said nothing for too long, or crashed.", "Do less in one call; bound regular expressions."
+    ),
+}
 
 
 def render(problem: Diagnostic, text: str, file: str) -> str:

@@ -7,6 +7,7 @@ parameters), the editor stub and the docs.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -100,6 +101,12 @@ def function(
     def declare(call: Callable[..., Any]) -> Function:
         if not inspect.iscoroutinefunction(call):
             raise PluginError(f"function {call.__name__!r} is not a coroutine function. Declare it with `async def`.")
+        for parameter in inspect.signature(call).parameters.values():
+            if parameter.name != "key" and not _is_json(parameter.default, inspect.Parameter.empty):
+                raise PluginError(
+                    f"function {call.__name__!r}: the default of {parameter.name!r} is no JSON value, and workers know "
+                    f"no other. Use None, and put the real default in its place inside the function."
+                )
         return Function(call, blocks=blocks, entry=True, retries=retries, timeout=timeout, intrinsic=False)
 
     return declare if call is None else declare(call)
@@ -133,6 +140,16 @@ def spec_of(call: Callable[..., Any], *, blocks: bool, entry: bool, intrinsic: b
 
 def _written(default: object) -> str:
     return "..." if default is ... or type(default) is object else repr(default)
+
+
+def _is_json(value: Any, *also: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if type(value) in (list, tuple):
+        return all(map(_is_json, value))
+    if type(value) is dict:
+        return all(type(key) is str and _is_json(item) for key, item in value.items())
+    return value is None or type(value) in (bool, int, str) or value in also
 
 
 def _annotation(annotation: Any) -> str:

@@ -448,7 +448,8 @@ BOMBS = {
     "range-index": "return range(10 ** 12).index(1.5)",
     "hash-of-long-chain": "t = ()\nfor i in range(150000):\n    t = (t,)\nreturn {t}",
     "view-of-range": "return {}.keys() | range(10 ** 12)",
-    "partial-text": "import functools as f\na = []\nfor i in range(60):\n    a = [a, a]\nwhile str(f.partial(len, a)):\n    pass",
+    "partial-text": "import functools\na = []\nfor i in range(60):\n    a = [a, a]\n"
+    "while repr(functools.partial(len, a)):\n    pass",
     "recursion": "def f():\n    return f()\nreturn f()",
     "dict-doubling": "d = {}\nn = 0\nwhile True:\n    n += 1\n    d[n] = [0] * 1000000",
 }

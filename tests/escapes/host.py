@@ -19,7 +19,7 @@ import greenlet
 
 from scriptrules.sandbox import payload, signals
 from scriptrules.sandbox.builtins import make_builtins
-from scriptrules.sandbox.diagnostics import Rejected
+from scriptrules.diagnostics import Rejected
 from scriptrules.sandbox.facades import MODULES
 from scriptrules.sandbox.formatting import scrub
 from scriptrules.sandbox.guards import Opaque

@@ -98,6 +98,8 @@ class Plugins:
             where = _where(error, origin)
             log.error("plugin.broken", plugin=name, problem=f"{type(error).__name__}: {error}", where=where)
             problem = f"{type(error).__name__}: {error}" + (f" ({where})" if where else "")
+            if self.manager.has_plugin(f"{origin}:{name}"):
+                self.manager.unregister(name=f"{origin}:{name}")  # so that its observers are left out as well
             self._found.append(PluginInfo(name, origin, problem=problem))
             return
         self._found.append(PluginInfo(name, origin, functions, executors))

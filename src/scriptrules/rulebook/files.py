@@ -47,6 +47,18 @@ def read_all(folder: Path) -> tuple[dict[str, Source], list[Unreadable]]:
     return sources, problems
 
 
+def stamp_of(folder: Path) -> frozenset[tuple[str, int, int]]:
+    """What differs once any rule file was added, changed or removed: path, time of change and size of each."""
+    stamps = set()
+    for path in folder.rglob("*.py"):
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        stamps.add((str(path), status.st_mtime_ns, status.st_size))
+    return frozenset(stamps)
+
+
 def make_source(rule: str, file: str, text: str, libraries: dict[str, str]) -> Source:
     """The source of `rule` with those of `libraries` that its text mentions, also through one another."""
     used: dict[str, str] = {}
@@ -57,13 +69,16 @@ def make_source(rule: str, file: str, text: str, libraries: dict[str, str]) -> S
                 used[name] = libraries[name]
                 todo.append(libraries[name])
     used = dict(sorted(used.items()))
-    return Source(rule, file, text, used, digest_of(text, used))
+    return Source(rule, file, text, used, digest_of(rule, text, used))
 
 
-def digest_of(text: str, libraries: dict[str, str]) -> str:
-    """The first 32 hexadecimal digits of the SHA-256 over the text and its libraries, each with its length."""
+def digest_of(rule: str, text: str, libraries: dict[str, str]) -> str:
+    """The first 32 hexadecimal digits of the SHA-256 over name, text and libraries, each with its length.
+
+    The name is part of it because workers know a rule by its digest: the copy of a file is another rule.
+    """
     digest = hashlib.sha256()
-    for part in (text, *(piece for item in libraries.items() for piece in item)):
+    for part in (rule, text, *(piece for item in libraries.items() for piece in item)):
         raw = part.encode("utf-8", "surrogatepass")
         digest.update(b"%d:" % len(raw))
         digest.update(raw)

@@ -77,7 +77,8 @@ class _Reader:
             if name in self.assigned:
                 self._read_literal(values, name, kind, wanted)
         self._read_when(values)
-        table = self._read_table("rules", False) + self._read_nomatch(values)
+        table = self._read_table("rules", False, set())
+        table += self._read_nomatch(values, {entry.name for entry in table})
         main = self.functions.get("main")
         if main is not None and table:
             self._problem(
@@ -88,7 +89,7 @@ class _Reader:
         elif table:
             values["table"] = table
             values["line"] = self.assigned["rules" if "rules" in self.assigned else "nomatch"].lineno
-        elif "rules" not in self.assigned:
+        elif not self.problems:
             self._problem("SR301", None, "The rule has no `main`.", "Write `def main(**kwargs): ...`.")
         return Metadata(**values)
 
@@ -107,6 +108,7 @@ class _Reader:
                 self._check_name(name, node, value, read_names)
                 self.assigned[name] = value
             self._check_nested(statement)
+            self._check_targets(statement)
 
     def _check_name(self, name: str, node: ast.AST, value: ast.expr, read_names: set[str]) -> None:
         if name in LATER:
@@ -127,6 +129,17 @@ class _Reader:
                 self._problem(
                     "SR303", node, f"`{node.id}` is metadata and must not depend on anything.", "Assign it at the top."
                 )
+
+    def _check_targets(self, statement: ast.stmt) -> None:
+        """``on, when = …`` and ``on += …`` would be overlooked, and the rule match what it should not."""
+        targets: list[ast.expr] = []
+        if isinstance(statement, ast.Assign):
+            targets = [target for target in statement.targets if not isinstance(target, ast.Name)]
+        elif isinstance(statement, ast.AugAssign):
+            targets = [statement.target]
+        for node in (node for target in targets for node in ast.walk(target)):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in (*KNOWN, *LATER):
+                self._problem("SR303", node, f"`{node.id}` is assigned together with others.", "Assign it by itself.")
 
     # ---- the single ones
 
@@ -204,16 +217,16 @@ class _Reader:
 
     # ---- tables
 
-    def _read_nomatch(self, values: dict[str, Any]) -> list[TableEntry]:
+    def _read_nomatch(self, values: dict[str, Any], taken: set[str]) -> list[TableEntry]:
         node = self.assigned.get("nomatch")
         if node is None:
             return []
         if isinstance(node, (ast.List, ast.Tuple)):
-            return self._read_table("nomatch", True)
+            return self._read_table("nomatch", True, taken)
         self._read_literal(values, "nomatch", bool, "True, False, or a table")
         return []
 
-    def _read_table(self, name: str, nomatch: bool) -> list[TableEntry]:
+    def _read_table(self, name: str, nomatch: bool, taken: set[str]) -> list[TableEntry]:
         node = self.assigned.get(name)
         if node is None:
             return []
@@ -233,9 +246,10 @@ class _Reader:
                     f"{first.value!r} is not the name of a task.",
                     "Segments of letters, digits, _ and - with dots between.",
                 )
-            elif any(entry.name == first.value for entry in entries):
-                self._problem("SR307", row, f"`{name}` has two entries {first.value!r}.", "Give each its own name.")
+            elif first.value in taken:
+                self._problem("SR307", row, f"there are two entries {first.value!r}.", "Give each its own name.")
             else:
+                taken.add(first.value)
                 entries.append(TableEntry(first.value, index, nomatch))
         return entries
 

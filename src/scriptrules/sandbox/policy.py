@@ -17,7 +17,7 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from scriptrules.sandbox.diagnostics import CODES, Diagnostic, Rejected
+from scriptrules.diagnostics import CODES, Diagnostic, Rejected
 from scriptrules.sandbox.facades import ABSENT_MODULES, MODULES
 from scriptrules.sandbox.rewriting import Rewriting, call, place, store
 

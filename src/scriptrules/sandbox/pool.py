@@ -35,8 +35,16 @@ START_TIMEOUT = 30.0  # seconds until a new worker must have said that it is rea
 RUNS_MAX = 1 << 16  # runs that one task can start: slots between two takes
 
 
+class Loss(msgspec.Struct, frozen=True):
+    """A worker died before it had done a job."""
+
+    how: str
+    ack: wire.Ack | None = None  # what of this job it was executing: the culprit
+    suspect: bool = False  # nobody knows the culprit, and this job was the first in line
+
+
 class Job:
-    """One request to a worker. `lost` gets what the worker was executing when it died, if it was this job."""
+    """One request to a worker. It comes back by `done` or by `lost`, exactly once."""
 
     __slots__ = ("done", "lost", "make", "number", "slot", "source", "tries")
 
@@ -44,7 +52,7 @@ class Job:
         self,
         make: Callable[[int, int], Any],
         done: Callable[[Worker, Any], None],
-        lost: Callable[[wire.Ack | None, str], None],
+        lost: Callable[[Loss], None],
         slot: int = 0,
         source: Source | None = None,
     ) -> None:
@@ -241,7 +249,7 @@ class Pool:
 
     def _give(self, worker: Worker, job: Job) -> None:
         if not worker.alive or worker.why is not None:
-            asyncio.get_running_loop().call_soon(job.lost, None, "the worker had died")
+            asyncio.get_running_loop().call_soon(job.lost, Loss("gone already"))
             return
         if job.source is not None:
             self._teach(worker, job.source)
@@ -267,17 +275,18 @@ class Pool:
             if not future.done():
                 future.set_result(reply)
 
-        def lost(ack: wire.Ack | None, how: str) -> None:
+        def lost(loss: Loss) -> None:
             nonlocal tries
-            tries += 1
-            if (ack is None and tries < 3) or future.done():
+            tries += loss.suspect
+            if loss.ack is None and tries < 3:
                 self.submit(job)
                 return
             problem = Diagnostic(
-                code="SR190", message=f"The file cannot be compiled: the worker was {how}.", line=1, column=0,
+                code="SR118", message=f"The file cannot be compiled: the worker was {loss.how}.", line=1, column=0,
                 hint="Shorten it, or take deep nesting apart.",
             )  # fmt: skip
-            future.set_result(wire.Loaded(0, None, [problem]))
+            if not future.done():
+                future.set_result(wire.Loaded(0, None, [problem]))
 
         job = Job(lambda number, _: _load(number, source), done, lost)
         self.submit(job)
@@ -304,7 +313,7 @@ class Pool:
             if reply.metadata is None:
                 worker.digests.discard(source.digest)
 
-        self._give(worker, Job(lambda number, _: _load(number, source), done, lambda _, __: None))
+        self._give(worker, Job(lambda number, _: _load(number, source), done, lambda _: None))
 
     def evict(self, worker: Worker, slots: list[int]) -> None:
         """Have suspended runs forgotten."""
@@ -377,9 +386,13 @@ class Pool:
         log.warning(
             "worker.lost", pid=worker.pid, why=why, rule=culprit.rule if culprit else None, jobs=len(jobs), ended=how
         )
-        for job in jobs:
-            guilty = culprit if culprit is not None and culprit.number == job.number and not worker.retiring else None
-            job.lost(guilty, why)
+        for at, job in enumerate(jobs):
+            if worker.retiring:
+                job.lost(Loss(why))
+            elif culprit is not None:
+                job.lost(Loss(why, culprit if culprit.number == job.number else None))
+            else:
+                job.lost(Loss(why, suspect=at == 0))
         if not worker.ready.done():
             worker.ready.set_exception(
                 SandboxUnavailable(f"A worker ended before it was ready: {why}. `scriptrules doctor` says more.")

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 from RestrictedPython.transformer import INSPECT_ATTRIBUTES, RestrictingNodeTransformer
 
-from scriptrules.sandbox.diagnostics import CODES, Diagnostic
+from scriptrules.diagnostics import CODES, Diagnostic
 
 # Operators whose result is never much larger than their operands; a guard bounds the others before they execute.
 CALM = (ast.Sub, ast.Div, ast.FloorDiv, ast.RShift, ast.BitOr, ast.BitXor, ast.BitAnd, ast.MatMult)

@@ -21,7 +21,7 @@ import greenlet
 from scriptrules.journal import Intent
 from scriptrules.model import Failure
 from scriptrules.sandbox import payload, signals
-from scriptrules.sandbox.formatting import scrub
+from scriptrules.sandbox.formatting import scrub, to_text
 from scriptrules.sandbox.guards import Namespace
 from scriptrules.sandbox.handles import ExecutionHandle, NewTask, TaskHandle
 from scriptrules.sandbox.wire import Budget, LogEntry, Outcome, Past, Slice, TaskView
@@ -332,7 +332,7 @@ def format_trace(error: BaseException, texts: dict[str, str]) -> str:
 
 def _message(error: BaseException) -> str:
     try:
-        return str(error)
+        return to_text(error)
     except Exception:
         return "(its text cannot be shown)"
 

@@ -239,7 +239,8 @@ class KeysView(AbstractSet[Any]):
         return iter(self._dict)
 
     def __reversed__(self) -> Iterator[Any]:
-        return reversed(self._dict)
+        keys: Iterator[Any] = reversed(self._dict)
+        return keys
 
     def __contains__(self, item: Any) -> bool:
         return item in self._dict

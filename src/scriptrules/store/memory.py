@@ -198,13 +198,13 @@ class MemoryStore:
         return sorted(found, key=lambda wake: wake.seq)
 
     async def due(self, now: int, limit: int) -> list[Wake]:
-        found: list[Wake] = []
+        found: dict[Wake, None] = {}  # one that was put twice is there twice
         for due, place in self._due:
             if due > now or len(found) >= limit:
                 break
             if place in self._wakes and self._wakes[place].due == due:
-                found.append(self._wakes[place])
-        return found
+                found[self._wakes[place]] = None
+        return list(found)
 
     async def next_due(self) -> int | None:
         while self._due:

@@ -121,7 +121,12 @@ def decide_keys(tasks: list[Task], known: dict[str, tuple[str, str, bytes]]) -> 
 
 
 def _same_json(one: bytes, other: bytes) -> bool:
-    return one == other or bool(msgspec.json.decode(one) == msgspec.json.decode(other))
+    return one == other or _canonical(one) == _canonical(other)
+
+
+def _canonical(text: bytes) -> bytes:
+    """As text, because to Python ``True``, ``1`` and ``1.0`` are equal."""
+    return msgspec.json.encode(msgspec.json.decode(text), order="sorted")
 
 
 class Filter(msgspec.Struct, frozen=True):

@@ -115,6 +115,7 @@ class SqliteStore:
         self._unlock()
 
     def _open(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock()
@@ -123,7 +124,11 @@ class SqliteStore:
             self.id = _store_id(connection)
             self._reading = self._connect()
             self._reading.execute("PRAGMA query_only = ON")
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, StoreUnavailable) as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, StoreUnavailable):
+                raise
             raise StoreUnavailable(
                 f"The store {self.path} cannot be opened: {error}. Check the folder's permissions and free space, or "
                 f"name another one with --store sqlite:///PATH."
@@ -219,7 +224,7 @@ class SqliteStore:
         """Commit a group together; returns what to call in the loop, and what has to be tried again."""
         try:
             return self._commit(connection, group), []
-        except sqlite3.Error as error:
+        except Exception as error:  # whatever it is: this thread must live
             _rollback(connection)
             if not isinstance(error, sqlite3.OperationalError) and len(group) > 1:
                 return self._commit_apart(connection, group)
@@ -255,7 +260,7 @@ class SqliteStore:
         return finished
 
     def _give_up(
-        self, group: list[_Submission], error: sqlite3.Error
+        self, group: list[_Submission], error: Exception
     ) -> tuple[list[Callable[[], None]], list[_Submission]]:
         """Whoever is waiting is told; what the engine itself has to write is kept for the next attempt."""
         if self.failing != str(error):

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+
+from scriptrules.model import NAME, NAME_MAX
+from scriptrules.sandbox.intrinsics import SLEEP_MAX
+
+TaskName = Annotated[str, msgspec.Meta(pattern=f"^{NAME.pattern}", max_length=NAME_MAX)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=SLEEP_MAX)]  # so that moments fit into 64 bits
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -10,7 +18,7 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GenerateArgs(_Strict, frozen=True):
-    name: str
+    name: TaskName
     data: msgspec.Raw
 
 
@@ -27,13 +35,13 @@ class RunArgs(_Strict, frozen=True):
 
 class WaitArgs(_Strict, frozen=True):
     what: list[int]
-    timeout: float | None
+    timeout: Seconds | None
     any: bool
     check: bool
 
 
 class SleepArgs(_Strict, frozen=True):
-    seconds: float
+    seconds: Seconds
 
 
 class HoldArgs(_Strict, frozen=True):
@@ -47,12 +55,14 @@ sleep_args = msgspec.json.Decoder(SleepArgs).decode
 hold_args = msgspec.json.Decoder(HoldArgs).decode
 
 
-def check_json(raw: bytes) -> None:
-    """Raises WorkerLied where `raw` is no JSON."""
+def check_json(raw: bytes, an_object: bool = False) -> None:
+    """Raises WorkerLied where `raw` is no JSON, or not an object where it must be one."""
     try:
-        msgspec.json.decode(raw)
+        value = msgspec.json.decode(raw)
     except (msgspec.MsgspecError, RecursionError):
         raise WorkerLied("a value that is no JSON") from None
+    if an_object and type(value) is not dict:
+        raise WorkerLied("arguments that are no object")
 
 
 class WorkerLied(Exception):

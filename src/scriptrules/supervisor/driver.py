@@ -17,7 +17,7 @@ from scriptrules.clock import Clock
 from scriptrules.errors import NotFound
 from scriptrules.model import ENTRY_FINAL, RUN_FINAL, Failure, RunState, Task, TaskState
 from scriptrules.sandbox import wire
-from scriptrules.sandbox.pool import Job, Pool, Worker
+from scriptrules.sandbox.pool import Job, Loss, Pool, Worker
 from scriptrules.store.protocol import Change, Committed, Filter, RunEnd, Store, Wake
 from scriptrules.supervisor import transitions
 from scriptrules.supervisor.answers import answer_of, summary_of
@@ -31,6 +31,7 @@ from scriptrules.supervisor.transitions import Decision, Setting
 
 log = structlog.get_logger(__name__)
 
+SUSPECTED_MAX = 3  # unexplained deaths of workers that a run is replayed after
 RUNS_OF_A_TASK = 1000  # that one look into the store reads
 replace = msgspec.structs.replace
 
@@ -163,15 +164,12 @@ class Driver:
         live.busy = True
         now = live.entries[-1].ended or self._clock()
 
-        def lost(ack: wire.Ack | None, how: str) -> None:
-            self._lost_run(live, ack, how)
-
         self._pool.submit_to(
             worker,
             Job(
                 lambda number, slot: wire.Resume(number, slot, outcome, now),
                 lambda worker, ran: self._ran(worker, live, ran),
-                lost,
+                lambda loss: self._lost_run(live, loss),
                 slot=slot,
             ),
         )
@@ -197,10 +195,14 @@ class Driver:
         def make(number: int, slot: int) -> wire.Replay:
             return wire.Replay(number, slot, run.rule, run.digest, view, run.attempt, run.created, past)
 
-        def lost(ack: wire.Ack | None, how: str) -> None:
-            self._lost_run(live, ack, how)
-
-        self._pool.submit(Job(make, lambda worker, ran: self._ran(worker, live, ran), lost, source=source))
+        self._pool.submit(
+            Job(
+                make,
+                lambda worker, ran: self._ran(worker, live, ran),
+                lambda loss: self._lost_run(live, loss),
+                source=source,
+            )
+        )
 
     def _ran(self, worker: Worker, live: LiveRun, ran: wire.Ran) -> None:
         """A slice of a run has ended."""
@@ -235,7 +237,7 @@ class Driver:
         if piece.fatal:
             self._pool.retire(worker)
 
-    def _lost_run(self, live: LiveRun, ack: wire.Ack | None, how: str) -> None:
+    def _lost_run(self, live: LiveRun, loss: Loss) -> None:
         """The worker died; the run is replayed elsewhere, unless it was what killed it."""
         live.busy = False
         if live.stale or live.run.state in (RunState.WAITING, *RUN_FINAL):
@@ -243,11 +245,12 @@ class Driver:
                 self.replay(live)
             live.stale = False
             return
-        if ack is None:
+        live.suspected += loss.suspect
+        if loss.ack is None and live.suspected < SUSPECTED_MAX:
             self.replay(live)
             return
         line = live.entries[-1].line if live.entries else None
-        failure = Failure("LimitExceeded", f"the worker was {how}", line=line, code="SR601")
+        failure = Failure("LimitExceeded", f"the worker was {loss.how}", line=line, code="SR601")
         piece = wire.Slice(0, "limit", error=failure)
         if live.run.state not in RUN_FINAL:
             self.decide(

@@ -20,7 +20,7 @@ SOURCES_KEPT = 256  # pinned sources in memory
 class LiveRun:
     """A run in memory. `worker` and `slot` say where its script is suspended, if it is."""
 
-    __slots__ = ("asked_again", "busy", "entries", "run", "slot", "stale", "task", "uncommitted", "worker")
+    __slots__ = ("asked_again", "busy", "entries", "run", "slot", "stale", "suspected", "task", "uncommitted", "worker")
 
     def __init__(self, run: Run, task: Task, entries: list[Entry]) -> None:
         self.run = run
@@ -31,6 +31,7 @@ class LiveRun:
         self.busy = False  # a worker is executing it, or is about to
         self.stale = False  # what the worker is executing does not count any more
         self.asked_again = False
+        self.suspected = 0  # times that a worker died with it first in line, for no reason that is known
         self.uncommitted = 0  # decisions that are on their way to the disk
 
 

@@ -15,7 +15,7 @@ from scriptrules.clock import Clock
 from scriptrules.errors import NotPossible
 from scriptrules.model import Failure, Task, TaskState
 from scriptrules.sandbox import wire
-from scriptrules.sandbox.pool import Job, Pool, Worker
+from scriptrules.sandbox.pool import Job, Loss, Pool, Worker
 from scriptrules.store.protocol import Change, Committed, Store, TaskMove
 from scriptrules.supervisor.arguments import WorkerLied
 from scriptrules.supervisor.background import Background, Observers
@@ -100,8 +100,8 @@ class Matcher:
             now = self._clock()
             return wire.Take(number, slot, view, now, list(condemned))
 
-        def lost(ack: wire.Ack | None, how: str) -> None:
-            self._background.spawn(self._lost_task(task, condemned, tries, ack, how))
+        def lost(loss: Loss) -> None:
+            self._background.spawn(self._lost_task(task, condemned, tries, loss))
 
         self._pool.submit(Job(make, lambda worker, taken: self._taken(worker, task, taken, condemned, now), lost))
 
@@ -169,27 +169,26 @@ class Matcher:
             return
         await self._hold(task, why)
 
-    async def _lost_task(
-        self, task: Task, condemned: dict[str, Failure], tries: int, ack: wire.Ack | None, how: str
-    ) -> None:
-        """The worker that had the task is gone; `ack` says so if the task's rules are to blame."""
+    async def _lost_task(self, task: Task, condemned: dict[str, Failure], tries: int, loss: Loss) -> None:
+        """The worker that had the task is gone, perhaps because of one of the task's rules."""
+        ack, how = loss.ack, loss.how
         if ack is None:
-            if tries + 1 < TRIES_MAX:
-                self._take(task, condemned, tries + 1)
+            tries += loss.suspect
+            if tries < TRIES_MAX:
+                self._take(task, condemned, tries)
             else:
                 await self._hold(task, f"match_limit: workers died {TRIES_MAX} times: {how}")
         elif ack.main:
             facts = self._rules.facts.get(ack.rule.partition(":")[0])
-            failure = Failure(
-                "LimitExceeded", f"the worker was {how}", line=facts.line if facts else None, code="SR601"
-            )
-            self._take(task, {**condemned, ack.rule: failure})
+            line = facts.line if facts else None
+            failure = Failure("LimitExceeded", f"the worker was {how}", line=line, code="SR601")
+            self._take(task, {**condemned, ack.rule: failure}, tries)
         else:
             why = f"match_limit: rule {ack.rule}: its filter did not end; the worker was {how}"
             if await self._rules.strike(ack.rule, why):
                 await self._hold(task, why)
             else:
-                self._take(task, condemned)
+                self._take(task, condemned, tries)
 
     async def _hold(self, task: Task, reason: str) -> None:
         log.warning("task.held", task=task.id, name=task.name, reason=reason)

@@ -42,7 +42,7 @@ def on_taken(
     Raises:
         WorkerLied: a slice cannot have come from an honest worker.
     """
-    if not taken.runs:
+    if not taken.runs and task.reply is None:
         near = [f"{rule}: {why}" for rule, why in list(taken.reasons.items())[:REASONS_SHOWN]]
         return Matched(TaskMove(task.id, TaskState.UNMATCHED, now, "; ".join(near) or "no rule's `on` fits"))
     answering: Started | None = None

@@ -16,7 +16,7 @@ from watchfiles import awatch
 
 from scriptrules.diagnostics import render
 from scriptrules.model import Source
-from scriptrules.rulebook.files import read_all
+from scriptrules.rulebook.files import read_all, stamp_of
 from scriptrules.rulebook.metadata import Metadata
 from scriptrules.sandbox.pool import Pool
 from scriptrules.store.protocol import Store
@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 STRIKES = 2  # limits that a rule's filter may hit before it is quarantined
 DEBOUNCE, STEP = 50, 25  # milliseconds that changes of files are gathered for
+LOOK_INTERVAL = 500  # milliseconds between two looks: some file systems tell nothing, and events get lost under load
 
 
 class RuleInfo(msgspec.Struct, frozen=True):
@@ -173,8 +174,19 @@ class Rules:
     async def _watch(self) -> None:
         if not self.folder.is_dir():
             self.folder.mkdir(parents=True, exist_ok=True)
-        async for _ in awatch(self.folder, debounce=DEBOUNCE, step=STEP, stop_event=self._stop, recursive=True):
+        seen = None
+        async for changes in awatch(
+            self.folder,
+            debounce=DEBOUNCE,
+            step=STEP,
+            stop_event=self._stop,
+            rust_timeout=LOOK_INTERVAL,
+            yield_on_timeout=True,
+        ):
             try:
-                await self.reload()
+                stamp = await asyncio.to_thread(stamp_of, self.folder)
+                if changes or stamp != seen:
+                    await self.reload()
+                seen = stamp
             except Exception:
                 log.exception("rules.reload_failed", folder=str(self.folder))

@@ -14,7 +14,7 @@ RUN: dict[RunState, frozenset[RunState]] = {  # from: to
     Q: frozenset({Q, R, W, H, D, F, C}),  # new, or retried: it is about to be executed
     R: frozenset({R, W, H, D, F, C}),  # a result is there: it is about to go on
     W: frozenset({W, R, H, D, F, C}),  # for a timer, an execution, a task, an answer
-    H: frozenset({H, R, Q, C}),  # for somebody to resume, retry or cancel it
+    H: frozenset({H, R, Q, W, C}),  # for somebody to resume, retry or cancel it; W: cancelled, with executions
     D: frozenset(),
     F: frozenset({Q}),  # retry
     C: frozenset(),

@@ -125,7 +125,7 @@ def on_slice(run: Run, entries: Sequence[Entry], task: Task, piece: Slice, now: 
         _take_entries(decision, entries, task, piece, now, setting)
     known = _updated(entries, decision.records)
     if piece.end == "blocked":
-        _block(decision, known, piece, now)
+        _block(decision, known, piece, now, setting)
     elif piece.end == "returned":
         check_json(piece.value)
         _end_main(decision, known, piece.value, None, now)
@@ -146,7 +146,7 @@ def _take_entries(
         return
     run = decision.run
     results: dict[int, msgspec.Raw] = {}
-    waited = any(entry.name in OUTSIDE for entry in entries)
+    waited = any(_came_from_outside(entry, entries) for entry in entries)
     last = len(piece.entries) - 1
     rows = []
     for at, intent in enumerate(piece.entries):
@@ -193,7 +193,7 @@ def _carry_out(
         case _:
             if name not in setting.retries:
                 raise WorkerLied(f"there is no function {name!r}")
-            check_json(args)
+            check_json(args, an_object=True)
             decision.wakes.append(Wake(run.id, seq, "function", execution_key(run, seq, 1)))
             decision.effects.append(Start(seq))
     return None
@@ -226,10 +226,10 @@ def _child(
     )
 
 
-def _block(decision: Decision, known: Sequence[Entry], piece: Slice, now: int) -> None:
+def _block(decision: Decision, known: Sequence[Entry], piece: Slice, now: int, setting: Setting) -> None:
     """The script waits at the last entry."""
-    if not known:
-        raise WorkerLied("a run cannot wait before it has done anything")
+    if not known or known[-1].name not in setting.blocking:
+        raise WorkerLied("the last entry is none that a run can wait at")
     entry = known[-1]
     if entry.state in ENTRY_FINAL:
         if piece.entries:
@@ -334,10 +334,14 @@ def on_task_ended(
     if entry.state in ENTRY_FINAL or _is_over(run):
         return decision
     if wake.kind == "call":
+        if child_of(entry) != wake.key:
+            return decision  # the run has begun again since
         state = EntryState.DONE if error is None else EntryState.FAILED
         _finish_entry(decision, entry, state, summary if error is None else None, error, now)
         return decision
-    target = next(one for one in entries if one.name in ("emit", "return") and child_of(one) == wake.key)
+    target = next((one for one in entries if one.name in ("emit", "return") and child_of(one) == wake.key), None)
+    if target is None:
+        return decision
     decision.records.append(EndRecord(now, target.seq, EntryState.DONE, msgspec.Raw(summary)))
     _after_end(decision, entries, target.seq, now, setting)
     return decision
@@ -418,7 +422,8 @@ def on_resume(run: Run, entries: Sequence[Entry], now: int) -> Decision:
     """Somebody lets a held run go on."""
     decision = Decision(run)
     last = entries[-1] if entries else None
-    if last is not None and last.name == "hold" and last.state not in ENTRY_FINAL:
+    held_itself = (run.reason or "").startswith("hold:")
+    if held_itself and last is not None and last.name == "hold" and last.state not in ENTRY_FINAL:
         _finish_entry(decision, last, EntryState.DONE, b"null", None, now)
     else:
         _move(decision, RunState.QUEUED, now, error=None)
@@ -456,7 +461,8 @@ def _undo_failure(decision: Decision, entries: Sequence[Entry], now: int) -> Non
         again = [seq for seq in wait_args(last.args).what if entries[seq - 1].state is EntryState.FAILED]
     elif last.state is EntryState.FAILED and _is_function(last):
         again = [last.seq]
-    if last.name == "call" or (last.name == "wait" and (again or last.state is not EntryState.DONE)):
+    anew = last.name == "wait" and (again or last.state is not EntryState.DONE)
+    if anew or (last.name == "call" and last.state is EntryState.FAILED):
         decision.done = outstanding(run, [last], entries=entries)
         decision.records.append(CutRecord(now, last.seq))  # the script comes to it again, and waits anew
     if again:
@@ -552,7 +558,7 @@ def failed_result(host: str, reason: str) -> bytes:
 
 def backoff(attempt: int, salt: str) -> float:
     """Seconds before the next attempt: doubling, with jitter that is the same for the same run."""
-    full = min(BACKOFF_FIRST * 2.0 ** (attempt - 1), BACKOFF_MAX)
+    full = min(BACKOFF_FIRST * 2.0 ** min(attempt - 1, 20), BACKOFF_MAX)
     return full * random.Random(f"{salt}/{attempt}").uniform(0.5, 1.0)
 
 
@@ -599,8 +605,16 @@ def _is_outstanding(entry: Entry) -> bool:
 
 
 def _is_over(run: Run) -> bool:
-    """Whether `main` has ended, if only its executions have not."""
-    return run.value is not None or run.error is not None
+    """Whether `main` has ended, if only its executions have not. The error of a held run is why it is held."""
+    return run.state in RUN_FINAL or (run.state is RunState.WAITING and (run.value or run.error) is not None)
+
+
+def _came_from_outside(entry: Entry, entries: Sequence[Entry]) -> bool:
+    """Whether the run has waited here for something that is not itself a task."""
+    if entry.name != "wait":
+        return entry.name in OUTSIDE
+    tasks_only = all(entries[seq - 1].name in ("emit", "return") for seq in wait_args(entry.args).what)
+    return not tasks_only or entry.error is not None
 
 
 def _is_final(entry: Entry) -> bool:

@@ -107,6 +107,7 @@ def _accept(task: TaskIn, long_numbers: bool, payload_max: int, depth_max: int) 
     if task.key is not None and not 0 < len(task.key) <= KEY_MAX:
         raise BadTask(f"A key has 1 to {KEY_MAX} characters.")
     try:
+        (task.key or "").encode()
         data = _encode(task.data)
     except (TypeError, ValueError, RecursionError) as error:
         raise BadTask(f"The data cannot be kept as JSON: {error}.") from None

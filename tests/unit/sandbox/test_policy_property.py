@@ -9,30 +9,16 @@ import hypothesis.strategies as st
 from hypothesis import assume, given, settings
 from rulehelp import as_python, as_rule
 
+from scriptrules.sandbox import signals
+
 NAMES = ["a", "b", "c"]
 ATOMS = st.one_of(
     st.sampled_from(NAMES),
     st.integers(-3, 9).map(str),
     st.sampled_from(["'x'", "'ab%s'", "[1, 2]", "(3,)", "{'k': 1}", "{1, 2}", "2.5", "None", "True", "[]", "''"]),
 )
-OPERATORS = [
-    "+",
-    "-",
-    "*",
-    "%",
-    "//",
-    "/",
-    "&",
-    "|",
-    "^",
-    "<",
-    "==",
-    "!=",
-    ">=",
-    "in",
-    "and",
-    "or",
-]  # without ** and <<: Python itself would explode
+# Without ** and <<: Python itself would explode.
+OPERATORS = ["+", "-", "*", "%", "//", "/", "&", "|", "^", "<", "==", "!=", ">=", "in", "and", "or"]
 
 
 def _compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
@@ -112,14 +98,18 @@ def _outcome(execute: Any, source: str) -> Any:
         return type(error)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(PROGRAMS)
 def test_a_program_means_the_same_with_and_without_guards(lines: list[str]) -> None:
     start = ["n, a, b, c, d, l = 0, 1, 'b', [1, 2], {0: 1, 'b': [1]}, [7, 8]"]
     end = ["return [n, a, b, c, d, l]"]
     source = "def main():\n" + "\n".join(_indent([*start, *lines, *end]))
+    try:
+        outcome = _outcome(lambda text: as_rule(text, steps=2000), source)
+    except signals.LimitExceeded:
+        return  # Python would never end
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
         expected = _outcome(as_python, source)
-    assume(expected is not SyntaxError)
-    assert _outcome(as_rule, source) == expected
+    assume(not (isinstance(expected, type) and issubclass(expected, SyntaxError)))
+    assert outcome == expected

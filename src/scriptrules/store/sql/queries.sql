@@ -45,7 +45,9 @@ SELECT run, seq, kind, key, due FROM wakes
 WHERE kind IN ('task', 'call') AND key IN (SELECT value FROM json_each(?));
 
 -- name: wakes_on_answers
-SELECT run, seq, kind, key, due FROM wakes WHERE kind = 'call' AND key IN (SELECT value FROM json_each(?));
+-- The first condition repeats that of the partial index, which SQLite does not use otherwise; so below.
+SELECT run, seq, kind, key, due FROM wakes
+WHERE kind IN ('task', 'call') AND kind = 'call' AND key IN (SELECT value FROM json_each(?));
 
 -- name: ended_among
 SELECT t.id FROM tasks t JOIN json_each(?) k ON t.id = k.value
@@ -56,7 +58,7 @@ SELECT w.run, w.seq, w.kind, w.key, w.due FROM wakes w JOIN tasks t ON t.id = w.
 WHERE w.kind IN ('task', 'call') AND t.state IN ('done', 'failed', 'unmatched', 'dropped', 'cancelled')
 UNION
 SELECT w.run, w.seq, w.kind, w.key, w.due FROM wakes w JOIN runs r ON r.task = w.key
-WHERE w.kind = 'call' AND r.answers = 1 AND r.state IN ('done', 'failed', 'cancelled');
+WHERE w.kind IN ('task', 'call') AND w.kind = 'call' AND r.answers = 1 AND r.state IN ('done', 'failed', 'cancelled');
 
 -- name: task
 SELECT id, name, data, state, since, created, root, parent, by, hop, depth, key, reply, reason FROM tasks WHERE id = ?;
@@ -89,12 +91,14 @@ SELECT state, count(*) FROM runs GROUP BY state;
 
 -- name: new_tasks
 SELECT id, name, data, state, since, created, root, parent, by, hop, depth, key, reply, reason FROM tasks
-WHERE state = 'new' AND id > ? ORDER BY id LIMIT ?;
+WHERE state IN ('new', 'held', 'running', 'failed') AND state = 'new' AND id > ? ORDER BY id LIMIT ?;
 
 -- name: unfinished_runs
 SELECT id, rule, task, digest, state, since, created, reason, ended, value, error, attempt, answers, python, policy,
     reasons
-FROM runs WHERE state IN ('queued', 'running') AND id > ? ORDER BY id LIMIT ?;
+FROM runs INDEXED BY runs_state
+WHERE state IN ('queued', 'running', 'waiting', 'held', 'failed') AND state IN ('queued', 'running') AND id > ?
+ORDER BY id LIMIT ?;
 
 -- name: wakes
 SELECT run, seq, kind, key, due FROM wakes

@@ -1,0 +1,124 @@
+"""`scriptrules run`: everything in one process, for as long as one task and what follows from it takes.
+
+A run that waits for somebody ends the command too, because its store in memory ends with it: it says what would have
+let it go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scriptrules.cli import tree as trees
+from scriptrules.cli.common import (
+    installation,
+    json_option,
+    load_plugins,
+    overrides,
+    read_data,
+    say,
+)
+from scriptrules.cli.live import INTERVAL, TreeView
+
+if TYPE_CHECKING:
+    from scriptrules.client import TreeJson
+    from scriptrules.config import Config
+    from scriptrules.supervisor.supervisor import Supervisor
+
+WATCH_INTERVAL = 0.01  # seconds between two looks at whether anything was committed
+
+
+@click.command("run")
+@click.argument("name")
+@click.argument("fields", nargs=-1, metavar="[k=v | k:=JSON]...")
+@click.option("--data", metavar="JSON", help="All of the data as a JSON object; - reads standard input.")
+@installation
+@json_option
+def run_command(
+    name: str,
+    fields: tuple[str, ...],
+    data: str | None,
+    rules: str | None,
+    plugins: str | None,
+    store: str | None,
+    as_json: bool,
+) -> None:
+    """Execute a task and all that follows in this process, without a server.
+
+    The store is in memory unless --store names one. Exit status 1 if any task failed or is held.
+    """
+    from scriptrules import config
+
+    settings = config.load(None, overrides(rules, plugins, store or "memory:"))
+    task = read_data(fields, data)
+    tree = asyncio.run(_run(settings, name, task, as_json))
+    for what in trees.held_in(tree):
+        say(f"scriptrules: held: {what}")
+    if tree["task"]["state"] == "unmatched":
+        say(f"scriptrules: no rule matches {name}.")
+    if trees.has_failed(tree) or trees.outlook(tree) == "held":
+        click.get_current_context().exit(1)
+
+
+async def _run(settings: Config, name: str, data: dict[str, Any], as_json: bool) -> TreeJson:
+    from scriptrules.store.make import make_store
+    from scriptrules.supervisor.supervisor import Supervisor
+    from scriptrules.web import intake
+
+    task = intake.check(name, data, None, settings.sandbox.payload_max, settings.sandbox.depth_max)
+    plugins = load_plugins(settings, quiet=False)
+    _log_problems_only()
+    supervisor = Supervisor(settings, make_store(settings), plugins, watch=False)
+    await supervisor.start()
+    try:
+        for info in supervisor.rules.infos():
+            for problem in info.problems:
+                say(problem)
+        (ingested,) = await supervisor.ingest([task])
+        with TreeView(as_json) as view:
+            return await _watch(supervisor, ingested.id, view)
+    finally:
+        await supervisor.close()
+
+
+async def _watch(supervisor: Supervisor, id: str, view: TreeView) -> TreeJson:
+    """Show the tree until it cannot go on by itself."""
+    seen, shown = -1, 0.0
+    loop = asyncio.get_running_loop()
+    while True:
+        if supervisor.commits != seen or loop.time() - shown > INTERVAL:
+            seen, shown = supervisor.commits, loop.time()
+            tree = await _tree(supervisor, id)
+            view.update(tree)
+            if trees.outlook(tree) != "active":
+                return tree
+        await asyncio.sleep(WATCH_INTERVAL)
+
+
+async def _tree(supervisor: Supervisor, id: str) -> TreeJson:
+    import msgspec
+
+    from scriptrules.supervisor.shapes import tree_of
+
+    task = await supervisor.store.task(id)
+    assert task is not None
+    tree: TreeJson = msgspec.json.decode(msgspec.json.encode(await tree_of(supervisor.store, task)))
+    return tree
+
+
+def _log_problems_only() -> None:
+    """Broken rules are printed as people read them, so they need no line in the log."""
+    import structlog
+
+    from scriptrules import log
+
+    def drop_broken_rules(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if event.get("event") == "rule.broken":
+            raise structlog.DropEvent
+        return event
+
+    log.configure("error")
+    structlog.configure(processors=[drop_broken_rules, *structlog.get_config()["processors"]])

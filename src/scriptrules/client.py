@@ -1,0 +1,285 @@
+"""A client of the HTTP API, on the standard library alone so that a command of one request starts quickly.
+
+It knows the paths and what they answer, and turns ``application/problem+json`` into errors that say what to do next.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, TypedDict
+from urllib.parse import quote, urlencode, urlsplit
+
+from scriptrules.errors import ConfigError, ScriptrulesError
+
+DEFAULT_URL = "http://127.0.0.1:8765"
+TIMEOUT = 60.0  # seconds without a byte from the server
+PAGE = 1000  # items of one page: the most that the server gives
+
+Json = Any
+
+
+class TaskJson(TypedDict):
+    id: str
+    name: str
+    data: dict[str, Json]
+    state: str
+    since: str
+    reason: str | None
+    exit: str | None
+    parent: str | None
+    root: str
+    hop: int
+    key: str | None
+    created: str
+
+
+class FailureJson(TypedDict, total=False):
+    type: str
+    message: str
+    line: int | None
+    trace: str | None
+    code: str | None
+
+
+class RunJson(TypedDict):
+    id: str
+    rule: str
+    task: str
+    state: str
+    since: str
+    reason: str | None
+    exit: str | None
+    value: Json
+    error: FailureJson | None
+    digest: str
+    attempt: int
+    created: str
+    ended: str | None
+
+
+class EntryJson(TypedDict):
+    seq: int
+    name: str
+    args: dict[str, Json]
+    state: str
+    since: str
+    reason: str | None
+    result: Json
+    error: FailureJson | None
+    line: int
+    started: str
+    ended: str | None
+    attempt: int
+    verdict: str | None
+
+
+class LogJson(TypedDict):
+    at: str
+    seq: int
+    stream: str
+    text: str
+    fields: dict[str, Json] | None
+
+
+class BranchJson(TypedDict):
+    run: RunJson
+    entries: list[EntryJson]
+    tasks: list[TreeJson]
+
+
+class TreeJson(TypedDict):
+    task: TaskJson
+    runs: list[BranchJson]
+
+
+class Unreachable(ScriptrulesError):
+    """No server answers. Start one with `scriptrules serve`, or set SCRIPTRULES_URL."""
+
+    code = "SR880"
+
+
+class Refused(ScriptrulesError):
+    """The server has refused the request."""
+
+    code = "SR881"
+
+    def __init__(self, status: int, problem: Mapping[str, Json]) -> None:
+        super().__init__(str(problem.get("detail") or f"The server answered {status} {problem.get('title', '')}."))
+        self.status = status
+        self.code = str(problem.get("code") or type(self).code)
+
+
+class Client:
+    """Speaks to one server. Each request is a connection of its own.
+
+    Args:
+        url: of the server, such as http://127.0.0.1:8765.
+        timeout: seconds without a byte after which a request is given up.
+
+    Raises:
+        ConfigError: the URL cannot be one.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, timeout: float = TIMEOUT) -> None:
+        try:
+            parts = urlsplit(url)
+            self._port = parts.port
+        except ValueError:
+            parts, self._port = urlsplit(""), None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"{url!r} is not the URL of a server. Set SCRIPTRULES_URL={DEFAULT_URL}.")
+        self.url = url
+        self._host = parts.hostname
+        self._prefix = parts.path.rstrip("/")
+        self._timeout = timeout
+        self._connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+
+    # ---- tasks
+
+    def send(self, name: str, data: Mapping[str, Json], key: str | None = None) -> str:
+        """Have a task stored; returns its id once it is durable."""
+        body = {"name": name, "data": data, **({} if key is None else {"key": key})}
+        return str(self._request("POST", "/api/tasks", _encode(body))["id"])
+
+    def send_lines(self, lines: bytes) -> list[str]:
+        """Have many tasks stored, all or none: one JSON object ``{"name": …, "data": …}`` a line. Returns their ids."""
+        ids: list[str] = self._request("POST", "/api/tasks", lines, "application/x-ndjson")["ids"]
+        return ids
+
+    def tasks(self, limit: int, **filters: str | None) -> list[TaskJson]:
+        """The newest tasks that fit: by state, name, parent, root, reason, since, until."""
+        return self._pages("/api/tasks", limit, filters)
+
+    def task(self, id: str) -> TaskJson:
+        task: TaskJson = self._request("GET", f"/api/tasks/{quote(id, safe='')}")
+        return task
+
+    def tree(self, id: str) -> TreeJson:
+        """A task, its runs with their entries, and all that follows from it."""
+        tree: TreeJson = self._request("GET", f"/api/tasks/{quote(id, safe='')}/tree")
+        return tree
+
+    def held(self, limit: int) -> list[TaskJson | RunJson]:
+        """The tasks and runs that are held, newest first."""
+        items: list[TaskJson | RunJson] = self._request("GET", f"/api/held?limit={min(limit, PAGE)}")["items"]
+        return items
+
+    # ---- runs
+
+    def runs(self, limit: int, **filters: str | None) -> list[RunJson]:
+        """The newest runs that fit: by state, name, rule, task, reason, since, until."""
+        return self._pages("/api/runs", limit, filters)
+
+    def run(self, id: str) -> RunJson:
+        run: RunJson = self._request("GET", f"/api/runs/{quote(id, safe='')}")
+        return run
+
+    def journal(self, id: str) -> list[EntryJson]:
+        """The entries of a run."""
+        items: list[EntryJson] = self._request("GET", f"/api/runs/{quote(id, safe='')}/journal")["items"]
+        return items
+
+    def logs(self, id: str) -> list[LogJson]:
+        """All lines of a run's log, and what its ended executions have written."""
+        lines: list[LogJson] = []
+        after = "0"
+        while after:
+            page = self._request("GET", f"/api/runs/{quote(id, safe='')}/logs?after={after}&limit={PAGE}")
+            lines += page["items"]
+            after = page["next"] or ""
+        return lines
+
+    def follow(self, id: str) -> Iterator[LogJson]:
+        """The lines of a run's log as they come, until it has ended."""
+        connection, response = self._open("GET", f"/api/runs/{quote(id, safe='')}/logs?follow=1", timeout=None)
+        try:
+            for line in response:
+                yield json.loads(line)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from None
+        finally:
+            connection.close()
+
+    # ---- verbs, and the server itself
+
+    def verb(self, id: str, verb: str, **settings: bool) -> TaskJson | RunJson:
+        """Have a task or a run cancelled, resumed or retried; returns what became of it.
+
+        Args:
+            verb: "cancel", "resume" or "retry".
+            settings: of retry: pinned, from_start.
+        """
+        kind = "runs" if id.startswith("r") else "tasks"
+        changed: TaskJson | RunJson = self._request(
+            "POST", f"/api/{kind}/{quote(id, safe='')}/{verb}", _encode(settings)
+        )
+        return changed
+
+    def ready(self) -> dict[str, Json]:
+        """What the server says of itself: version, rules, workers, counts."""
+        state: dict[str, Json] = self._request("GET", "/readyz")
+        return state
+
+    # ---- requests
+
+    def _pages(self, path: str, limit: int, filters: Mapping[str, str | None]) -> list[Any]:
+        query = {name: value for name, value in filters.items() if value is not None}
+        items: list[Any] = []
+        while len(items) < limit:
+            page = self._request("GET", f"{path}?{urlencode({**query, 'limit': min(limit - len(items), PAGE)})}")
+            items += page["items"]
+            if page["next"] is None:
+                break
+            query["cursor"] = page["next"]
+        return items
+
+    def _request(self, method: str, path: str, body: bytes | None = None, kind: str = "application/json") -> Json:
+        connection, response = self._open(method, path, body, kind, self._timeout)
+        try:
+            return json.loads(response.read())
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from None
+        except ValueError:
+            raise Unreachable(f"What answers at {self.url} is not scriptrules. Correct SCRIPTRULES_URL.") from None
+        finally:
+            connection.close()
+
+    def _open(
+        self, method: str, path: str, body: bytes | None = None, kind: str = "", timeout: float | None = TIMEOUT
+    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        connection = self._connect(self._host, self._port, timeout=self._timeout)
+        try:
+            headers = {"content-type": kind} if body is not None else {}
+            connection.request(method, self._prefix + path, body, headers)
+            response = connection.getresponse()
+            if timeout is None and connection.sock is not None:
+                connection.sock.settimeout(None)  # nothing may happen for a long time in what is followed
+            if response.status >= 400:
+                raise _refusal(response)
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise self._unreachable(error) from None
+        except BaseException:
+            connection.close()
+            raise
+        return connection, response
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return Unreachable(
+            f"No server answers at {self.url} ({why}). Start one with `scriptrules serve`, or set SCRIPTRULES_URL."
+        )
+
+
+def _refusal(response: http.client.HTTPResponse) -> Refused:
+    try:
+        problem = json.loads(response.read())
+    except ValueError:
+        problem = None
+    return Refused(response.status, problem if isinstance(problem, dict) else {"title": response.reason})
+
+
+def _encode(value: Json) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
