@@ -65,7 +65,7 @@ class Server:
         environ = {key: value for key, value in os.environ.items() if not key.startswith("SCRIPTRULES_")}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", f"from scriptrules import config, log; from scriptrules.web.server import serve; log.configure(); serve(config.load(None, {{'server.listen': '127.0.0.1:{self.port}'}}), print)"],
+                [sys.executable, "-m", "scriptrules", "serve", "--listen", f"127.0.0.1:{self.port}"],
                 cwd=self.folder,
                 env=environ,
                 stdin=subprocess.DEVNULL,

@@ -36,7 +36,9 @@ def server() -> Iterator[Server]:
     with project() as server:
         server.config(SANDBOX)
         for at, (what, _) in HOSTILE.items():
-            server.rule(at.replace(" ", "_"), f'import re\non = "bad.{at.replace(" ", "_")}"\ndef main(**kwargs):\n{what}\n')
+            server.rule(
+                at.replace(" ", "_"), f'import re\non = "bad.{at.replace(" ", "_")}"\ndef main(**kwargs):\n{what}\n'
+            )
         server.rule("honest", HONEST)
         server.start()
         yield server
@@ -125,7 +127,10 @@ def test_the_supervisor_memory_stays_flat_under_hostile_runs() -> None:
 def test_a_killed_worker_costs_its_other_runs_a_replay_and_nothing_else() -> None:
     with project() as server:
         server.config("")
-        server.rule("patient", 'on = "go"\ndef main(n):\n    a = random()\n    sleep(1.5)\n    b = random()\n    return [n, a, b]\n')
+        server.rule(
+            "patient",
+            'on = "go"\ndef main(n):\n    a = random()\n    sleep(1.5)\n    b = random()\n    return [n, a, b]\n',
+        )
         server.start()
         ids = server.send_many([{"name": "go", "data": {"n": n}} for n in range(200)])
         eventually(lambda: len(server.all("runs", state="waiting")) == 200, "all wait")

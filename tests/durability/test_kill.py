@@ -13,21 +13,21 @@ from serving import Problem, Server, appending_program, eventually, project
 TASKS = 1000
 KILLS = 20
 
-RULE = '''
+RULE = """
 on = "work.start"
 
 def main(n):
     run("local", "append", {program!r}, args=[{record!r}, n])
     result = wait("append")
     emit("work.done", n=result.output["n"])
-'''
+"""
 
-AUDIT = '''
+AUDIT = """
 on = "work.**"
 
 def main(task):
     log(task.name)
-'''
+"""
 
 
 def _send_all(server: Server, acknowledged: dict[int, str], stop: threading.Event) -> None:
@@ -112,7 +112,10 @@ def main(**kwargs):
 def test_an_execution_that_ends_while_the_server_is_down_is_found_by_the_next_one() -> None:
     with project() as server:
         server.config('[hosts.local]\nexecutor = "process"\nprograms = ["sleep"]\n')
-        server.rule("slow", 'on = "go"\ndef main(**k):\n    run("local", "s", "sleep", args=[1])\n    return wait("s").exit_code\n')
+        server.rule(
+            "slow",
+            'on = "go"\ndef main(**k):\n    run("local", "s", "sleep", args=[1])\n    return wait("s").exit_code\n',
+        )
         server.start()
         task = server.send("go")
         run = server.wait_run(task, {"waiting"})

@@ -77,7 +77,10 @@ def test_a_fallback_that_waits_sees_the_same_reasons_after_a_replay() -> None:
     with project() as server:
         server.config("")
         server.rule("big", 'on = "fall"\nwhen = lambda task: task["size"] > 10\ndef main(**k): pass\n')
-        server.rule("rest", 'on = "fall"\nnomatch = True\ndef main(task):\n    a = task.reasons\n    sleep(1.2)\n    return [a, task.reasons]\n')
+        server.rule(
+            "rest",
+            'on = "fall"\nnomatch = True\ndef main(task):\n    a = task.reasons\n    sleep(1.2)\n    return [a, task.reasons]\n',
+        )
         server.start()
         task = server.send("fall", size=1)
         server.wait_run(task, {"waiting"})
@@ -177,12 +180,12 @@ def test_calls_return_values_and_failures(server: Server) -> None:
 on = "calls"
 def main(n):
     try:
-        return call("double", n=n)
+        return call("math.double", n=n)
     except CallFailed as error:
         return str(error)
 """,
-        c_double='on = "double"\ndef main(n):\n    if n < 0: raise ValueError("negative")\n    return 2 * n\n',
-        c_audit='on = "doub**"\npriority = 9\ndef main(**k): return "audit"\n',
+        c_double='on = "math.double"\ndef main(n):\n    if n < 0: raise ValueError("negative")\n    return 2 * n\n',
+        c_audit='on = "math.*"\npriority = 9\ndef main(**k): return "audit"\n',
     )
     good, bad = server.send("calls", n=4), server.send("calls", n=-1)
     assert server.wait_task(good)["state"] == "done"
@@ -355,7 +358,10 @@ def test_retry_starts_the_failed_execution_again_and_keeps_the_rest() -> None:
 def test_cancel_stops_the_execution_and_ends_the_run() -> None:
     with project() as server:
         server.config('[hosts.local]\nexecutor = "process"\nprograms = ["sleep"]\n')
-        server.rule("long", 'on = "go"\ndef main(**k):\n    run("local", "s", "sleep", args=[300])\n    wait("s")\n    emit("never")\n')
+        server.rule(
+            "long",
+            'on = "go"\ndef main(**k):\n    run("local", "s", "sleep", args=[300])\n    wait("s")\n    emit("never")\n',
+        )
         server.start()
         task = server.send("go")
         run = server.wait_run(task, {"waiting"})

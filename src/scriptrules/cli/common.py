@@ -72,7 +72,7 @@ def read_data(pairs: Sequence[str], data: str | None) -> dict[str, Json]:
     if data is not None:
         if pairs:
             raise click.UsageError("Give the data either as k=v … or by --data, not both.")
-        text = click.get_text_stream("stdin").read() if data == "-" else data
+        text = _read_stdin() if data == "-" else data
         value = _json(text, "--data")
         if not isinstance(value, dict):
             raise click.UsageError("--data is not a JSON object. Write --data '{\"size\": 3}'.")
@@ -88,6 +88,13 @@ def read_data(pairs: Sequence[str], data: str | None) -> dict[str, Json]:
             raise click.UsageError(f"The field {name!r} is given twice. Leave one out; a list is {name}:='[1, 2]'.")
         fields[name] = _json(text, pair) if raw else text
     return fields
+
+
+def _read_stdin() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"Standard input is not UTF-8 at byte {error.start}.") from None
 
 
 def _json(text: str, where: str) -> Json:

@@ -12,7 +12,7 @@ from scriptrules.cli.common import json_option, make_client, print_json, read_da
 from scriptrules.cli.live import INTERVAL, TreeView
 
 
-@click.command("send", context_settings={"ignore_unknown_options": False})
+@click.command("send")
 @click.argument("name", required=False)
 @click.argument("fields", nargs=-1, metavar="[k=v | k:=JSON]...")
 @click.option("--data", metavar="JSON", help="All of the data as a JSON object; - reads standard input.")

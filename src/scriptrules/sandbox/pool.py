@@ -124,7 +124,7 @@ class Worker(asyncio.Protocol):
                 self._pool._receive(self, wire.decode_from_worker(body))
                 if self.why is not None:
                     return
-        except (wire.FrameError, msgspec.MsgspecError, RecursionError) as error:
+        except (wire.FrameError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             self.kill(f"it sent something that is no message: {error}")
 
     def connection_lost(self, exc: Exception | None) -> None:

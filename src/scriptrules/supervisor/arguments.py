@@ -59,7 +59,7 @@ def check_json(raw: bytes, an_object: bool = False) -> None:
     """Raises WorkerLied where `raw` is no JSON, or not an object where it must be one."""
     try:
         value = msgspec.json.decode(raw)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise WorkerLied("a value that is no JSON") from None
     if an_object and type(value) is not dict:
         raise WorkerLied("arguments that are no object")

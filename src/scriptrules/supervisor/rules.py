@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 STRIKES = 2  # limits that a rule's filter may hit before it is quarantined
 DEBOUNCE, STEP = 50, 25  # milliseconds that changes of files are gathered for
-LOOK_INTERVAL = 500  # milliseconds between two looks: some file systems tell nothing, and events get lost under load
+LOOK_INTERVAL = 500  # milliseconds between two looks: network file systems tell of no changes
 
 
 class RuleInfo(msgspec.Struct, frozen=True):

@@ -156,7 +156,7 @@ def _take_entries(
             raise WorkerLied(f"entry {seq} ({intent.name}) cannot stand where it does")
         try:
             child = _carry_out(decision, task, intent.name, intent.args, seq, now, waited, setting)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise WorkerLied(f"arguments of {intent.name}: {error}") from None
         if child is not None:
             results[seq] = msgspec.Raw(msgspec.json.encode({"task": child.id}))

@@ -60,7 +60,7 @@ def lines(body: bytes, payload_max: int, depth_max: int) -> list[Accepted]:
         tasks = _decoder.decode_lines(body)
         long = _LONG_NUMBER.search(body) is not None
         return [_accept(task, long, payload_max, depth_max) for task in tasks]
-    except (msgspec.MsgspecError, BadTask, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, BadTask, RecursionError):
         pass  # find out which
     accepted, problems = [], []
     for number, line in enumerate(body.split(b"\n"), 1):
@@ -91,6 +91,8 @@ def _decode(body: bytes) -> TaskIn:
         return _decoder.decode(body)
     except RecursionError:
         raise BadTask("The JSON is nested too deep. Flatten it.") from None
+    except UnicodeDecodeError as error:
+        raise BadTask(f"The JSON is not UTF-8: {error.reason} at byte {error.start} of a text.") from None
     except msgspec.ValidationError as error:
         raise BadTask(f'{error}. A task is {{"name": "dotted.name", "data": {{…}}, "key": "optional"}}.') from None
     except msgspec.DecodeError as error:
