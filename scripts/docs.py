@@ -1,15 +1,21 @@
-"""Writes docs/cli.md from the commands themselves. A test says when it has to be run again."""
+"""Writes docs/cli.md from the commands themselves, and the line counts of docs/reading-order.md.
+
+Tests say when it has to be run again.
+"""
 
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 
 import click
 
 from scriptrules.cli.root import COMMANDS, cli
 
-FILE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
+ROOT = Path(__file__).resolve().parent.parent
+FILE = ROOT / "docs" / "cli.md"
+READING_ORDER = ROOT / "docs" / "reading-order.md"
 WIDTH = 100  # columns
 
 INTRODUCTION = """\
@@ -43,5 +49,15 @@ def _block(title: str, help: str) -> str:
     return f"## {title}\n\n```text\n{help}\n```\n"
 
 
+def counted(page: str) -> str:
+    """The reading order with the number of lines that each file has now."""
+
+    def count(match: re.Match[str]) -> str:
+        return f"`{match[1]}` ({len((ROOT / match[1]).read_text(encoding='utf-8').splitlines())})"
+
+    return re.sub(r"`(src/[^`]+\.py)` \(\d+\)", count, page)
+
+
 if __name__ == "__main__":
     FILE.write_text(text(), encoding="utf-8")
+    READING_ORDER.write_text(counted(READING_ORDER.read_text(encoding="utf-8")), encoding="utf-8")

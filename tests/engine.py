@@ -18,7 +18,7 @@ from pathlib import Path
 import docker
 
 IMAGE = "busybox:test"
-NAMESAKES = ("sh", "sleep", "cat", "echo", "true", "false", "kill", "env", "head", "yes", "tail", "id", "touch", "seq")
+NAMESAKES = ("sh", "sleep", "cat", "echo", "true", "false", "kill", "env", "head", "yes", "tail", "id", "touch", "seq", "sed")
 START_TIMEOUT = 60.0  # seconds
 
 

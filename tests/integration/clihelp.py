@@ -83,10 +83,12 @@ class Project:
 
     def __init__(self, folder: Path, rules: dict[str, str] = RULES, config: str = CONFIG, plugin: str = PLUGIN) -> None:
         self.folder = folder
-        (folder / "rules" / "lib").mkdir(parents=True)
+        (folder / "rules").mkdir()
         (folder / "plugins").mkdir()
         for name, text in rules.items():
-            (folder / "rules" / f"{name}.py").write_text(text)
+            file = folder / "rules" / f"{name}.py"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
         (folder / "scriptrules.toml").write_text(config)
         if plugin:
             (folder / "plugins" / "cheers.py").write_text(plugin)

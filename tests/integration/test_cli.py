@@ -109,7 +109,7 @@ def test_task_shows_one_task_for_people_and_its_tree(project: Project) -> None:
     assert "greet" in shown
     assert '{"name": "ada"}' in shown
     tree = project("task", task, "--tree")
-    assert [line.strip(" └├│─") for line in tree.out.splitlines()][0] == '✓ greet {"name": "ada"}'
+    assert tree.out.startswith('✓ greet {"name": "ada"}\n')
     assert "emit · greeted" in tree.out or "emit ○ greeted" in tree.out
     assert project("task", task, "--tree", "--json").json["runs"][0]["tasks"][0]["task"]["name"] == "greeted"
 

@@ -6,6 +6,8 @@ import os
 import pty
 import re
 import select
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -22,28 +24,33 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return Project(tmp_path_factory.mktemp("project"))
 
 
-def in_terminal(project: Project, *arguments: str, **variables: str) -> str:
-    """What a command writes to a terminal."""
+def in_terminal(folder: Path, *command: str, ctrl_c_after: str = "", **variables: str) -> str:
+    """What Python writes to a terminal when it executes `command`, ended by Ctrl-C once it has written that text."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "scriptrules", *arguments]
-    environ = environment(TERM="xterm-256color", COLUMNS="100", LINES="40", **variables)
     with subprocess.Popen(
-        command, cwd=project.folder, env=environ, stdin=theirs, stdout=theirs, stderr=theirs
+        [sys.executable, *command],
+        cwd=folder,
+        env=environment(TERM="xterm-256color", COLUMNS="100", LINES="40", **variables),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
     ) as process:
         os.close(theirs)
         written = b""
+        pressed = not ctrl_c_after
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             if select.select([ours], [], [], 0.2)[0]:
                 try:
-                    chunk = os.read(ours, 65536)
+                    written += os.read(ours, 65536)
                 except OSError:  # how a terminal says that nobody has its other end any more
                     break
-                written += chunk
-            elif process.poll() is not None:
-                break
+            if not pressed and ctrl_c_after.encode() in written:
+                pressed = True
+                process.send_signal(signal.SIGINT)  # as the terminal does for the process in its foreground
         os.close(ours)
         process.wait(PATIENCE)
+    assert pressed, written
     return written.decode()
 
 
@@ -117,13 +124,22 @@ def test_run_keeps_what_it_did_in_a_store_that_is_named(tmp_path: Path) -> None:
         assert [task["name"] for task in project("tasks", "--json").json["items"]] == ["greeted", "greet"]
 
 
+def test_run_ends_only_after_all_of_a_tree_that_is_too_large_to_be_shown(tmp_path: Path) -> None:
+    many = 'on = "many"\ndef main():\n    for n in range(2500):\n        emit("one", n=n)\n'
+    one = 'on = "one"\ndef main(n):\n    if n == 2499:\n        sleep(0.5)\n        fail("the last one")\n'
+    ended = Project(tmp_path, {"many": many, "one": one})("run", "many", "--json")
+    assert ended.status == 1
+    assert len(ended.json["runs"][0]["tasks"]) >= 1000
+
+
 def test_run_in_a_terminal_shows_the_tree_live_and_in_colour_unless_that_is_not_wanted(project: Project) -> None:
-    shown = in_terminal(project, "run", "sort", "text=a")
+    shown = in_terminal(project.folder, "-m", "scriptrules", "run", "sort", "text=a")
     assert "\x1b[32m" in shown
     plain = WITHOUT_COLOURS.sub("", shown)
     assert "✓ run local sort (order) → exit 0" in plain
     assert "\x1b[?25l" in shown, "the cursor is hidden while the tree grows"
-    assert "\x1b[32m" not in in_terminal(project, "run", "sort", "text=a", NO_COLOR="1")
+    plain = in_terminal(project.folder, "-m", "scriptrules", "run", "sort", "text=a", NO_COLOR="1")
+    assert "\x1b[32m" not in plain
     assert "\x1b" not in project("run", "sort", "text=a").out
 
 
@@ -183,17 +199,9 @@ def test_check_prints_each_problem_with_file_line_and_caret(tmp_path: Path) -> N
 
 
 def test_check_looks_at_single_files_folders_and_libraries(tmp_path: Path) -> None:
-    project = Project(
-        tmp_path,
-        {
-            "good": 'from lib.shared import f\non = "a"\ndef main():\n    return f()\n',
-            "deep/bad": BROKEN,
-            "lib/shared": "def f():\n    return 1\n",
-            "lib/broken": "import os\n",
-        }
-        if (tmp_path / "rules" / "deep").mkdir(parents=True) is None
-        else {},
-    )
+    using = 'from lib.shared import f\non = "a"\ndef main():\n    return f()\n'
+    libraries = {"lib/shared": "def f():\n    return 1\n", "lib/broken": "import os\n"}
+    project = Project(tmp_path, {"good": using, "deep/bad": BROKEN, **libraries})
     assert project("check", "rules/good.py").status == 0
     assert project("check", "rules/lib/shared.py").status == 0
     library = project("check", "rules/lib/broken.py")
@@ -270,7 +278,7 @@ def test_doctor_says_what_there_is_and_ends_with_1_where_something_is_broken(tmp
     bad = project("doctor", "--store", "sqlite:////proc/no/state.db")
     assert bad.status == 1
     broken = [line.split()[1] for line in bad.out.splitlines() if line.strip().startswith("✗")]
-    assert broken == ["files", "sqlite", "bad"]
+    assert broken == ["files", "sqlite", "bad", "local"], "a host keeps what is its own beside the store"
     assert max(map(len, bad.out.splitlines())) <= 100
 
 
@@ -315,10 +323,19 @@ def test_version_and_each_command_has_help(project: Project) -> None:
 # ---- the demo
 
 
-def test_the_demo_runs_through_the_examples_and_ends_by_itself_where_nobody_watches() -> None:
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what the demo needs, so that it disturbs no server of this checkout."""
+    for name in ("rules", "plugins", "scripts"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "scriptrules.toml", tmp_path)
+    return tmp_path
+
+
+def test_the_demo_runs_through_the_examples_and_ends_by_itself_where_nobody_watches(checkout: Path) -> None:
     done = subprocess.run(
         [sys.executable, "scripts/demo.py"],
-        cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=2 * PATIENCE,
+        cwd=checkout, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=2 * PATIENCE,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -326,3 +343,11 @@ def test_the_demo_runs_through_the_examples_and_ends_by_itself_where_nobody_watc
     assert '{"regions": 3, "total": 564}' in done.stdout
     assert re.search(r"The server is at http://127\.0\.0\.1:\d+", done.stderr)
     assert "Traceback" not in done.stderr
+    assert '"event": "server.stopped"' in (checkout / ".scriptrules" / "demo.log").read_text()
+
+
+def test_the_demo_in_a_terminal_serves_until_ctrl_c_and_stops_its_server_then(checkout: Path) -> None:
+    shown = in_terminal(checkout, "scripts/demo.py", ctrl_c_after="Ctrl-C ends it.")
+    assert "\x1b[?25l" in shown, "the tree was live"
+    assert "Traceback" not in shown
+    assert '"event": "server.stopped"' in (checkout / ".scriptrules" / "demo.log").read_text()

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 INTERVAL = 0.1  # seconds between two looks at a tree
 
 
+def pause_after(took: float) -> float:
+    """Seconds until the next look at a tree, so that looking at a large one costs a fraction of its progress."""
+    return max(INTERVAL, 4 * took)
+
+
 class TreeView:
     """Shows a tree as it grows, within a ``with`` block.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scriptrules import clock
 from scriptrules.cli import tree as trees
 from scriptrules.cli.common import (
     installation,
@@ -21,7 +22,7 @@ from scriptrules.cli.common import (
     read_data,
     say,
 )
-from scriptrules.cli.live import INTERVAL, TreeView
+from scriptrules.cli.live import TreeView, pause_after
 
 if TYPE_CHECKING:
     from scriptrules.client import TreeJson
@@ -54,16 +55,17 @@ def run_command(
 
     settings = config.load(None, overrides(rules, plugins, store or "memory:"))
     task = read_data(fields, data)
-    tree = asyncio.run(_run(settings, name, task, as_json))
+    tree, good = asyncio.run(_run(settings, name, task, as_json))
     for what in trees.held_in(tree):
         say(f"scriptrules: held: {what}")
     if tree["task"]["state"] == "unmatched":
         say(f"scriptrules: no rule matches {name}.")
-    if trees.has_failed(tree) or trees.outlook(tree) == "held":
+    if not good:
         click.get_current_context().exit(1)
 
 
-async def _run(settings: Config, name: str, data: dict[str, Any], as_json: bool) -> TreeJson:
+async def _run(settings: Config, name: str, data: dict[str, Any], as_json: bool) -> tuple[TreeJson, bool]:
+    """Execute a task; returns the tree of it, and whether all of it came to a good end."""
     from scriptrules.store.make import make_store
     from scriptrules.supervisor.supervisor import Supervisor
     from scriptrules.web import intake
@@ -79,23 +81,35 @@ async def _run(settings: Config, name: str, data: dict[str, Any], as_json: bool)
                 say(problem)
         (ingested,) = await supervisor.ingest([task])
         with TreeView(as_json) as view:
-            return await _watch(supervisor, ingested.id, view)
+            tree = await _watch(supervisor, ingested.id, view)
+        bad = await _any(supervisor, ingested.id, "failed", "cancelled", "held")
+        return tree, not bad and trees.outlook(tree) == "ended"
     finally:
         await supervisor.close()
 
 
 async def _watch(supervisor: Supervisor, id: str, view: TreeView) -> TreeJson:
     """Show the tree until it cannot go on by itself."""
-    seen, shown = -1, 0.0
-    loop = asyncio.get_running_loop()
+    seen, due, quickest = -1, 0.0, 0.0
     while True:
-        if supervisor.commits != seen or loop.time() - shown > INTERVAL:
-            seen, shown = supervisor.commits, loop.time()
+        now = clock.monotonic()
+        if now > due or (supervisor.commits != seen and now > quickest):
+            seen = supervisor.commits
             tree = await _tree(supervisor, id)
             view.update(tree)
-            if trees.outlook(tree) != "active":
+            outlook = trees.outlook(tree)
+            if outlook == "held" or (outlook == "ended" and not await _any(supervisor, id, "new", "running")):
                 return tree
+            took = clock.monotonic() - now
+            due, quickest = clock.monotonic() + pause_after(took), clock.monotonic() + 4 * took
         await asyncio.sleep(WATCH_INTERVAL)
+
+
+async def _any(supervisor: Supervisor, root: str, *states: str) -> bool:
+    """Whether a task of the tree is in one of these states; the tree that is shown may be cut off."""
+    from scriptrules.store.protocol import Filter
+
+    return any([await supervisor.store.tasks(Filter(root=root, state=state, limit=1)) for state in states])
 
 
 async def _tree(supervisor: Supervisor, id: str) -> TreeJson:

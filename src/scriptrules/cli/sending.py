@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from scriptrules import clock
 from scriptrules.cli import tree as trees
 from scriptrules.cli.common import json_option, make_client, print_json, read_data, say
-from scriptrules.cli.live import INTERVAL, TreeView
+from scriptrules.cli.live import TreeView, pause_after
+
+if TYPE_CHECKING:
+    from scriptrules.client import Client, TreeJson
 
 
 @click.command("send")
@@ -60,18 +64,29 @@ def send_command(
         else:
             click.echo(id)
         return
+    tree = _wait(client, id, as_json)
+    if trees.has_failed(tree) or _any(client, id, "failed", "cancelled"):
+        click.get_current_context().exit(1)
+
+
+def _wait(client: Client, id: str, as_json: bool) -> TreeJson:
+    """Show the tree of a task until all of it has ended; what is held somebody else may let go on."""
     told: set[str] = set()
     with TreeView(as_json) as view:
         while True:
+            began = clock.monotonic()
             tree = client.tree(id)
             view.update(tree)
             outlook = trees.outlook(tree)
-            if outlook == "ended":
-                break
+            if outlook == "ended" and not _any(client, id, "new", "running", "held"):
+                return tree
             for what in trees.held_in(tree) if outlook == "held" else ():
                 if what not in told:
                     told.add(what)
                     say(f"scriptrules: held: {what}")
-            time.sleep(INTERVAL)
-    if trees.has_failed(tree):
-        click.get_current_context().exit(1)
+            time.sleep(pause_after(clock.monotonic() - began))
+
+
+def _any(client: Client, root: str, *states: str) -> bool:
+    """Whether a task of the tree is in one of these states; the tree that the server shows may be cut off."""
+    return any(client.tasks(1, root=root, state=state) for state in states)

@@ -234,6 +234,8 @@ class _Reader:
         if not isinstance(node, (ast.List, ast.Tuple)):
             self._problem("SR307", node, f"`{name}` is not a list.", shape)
             return []
+        if not node.elts:
+            self._problem("SR307", node, f"`{name}` is empty.", shape)
         entries: list[TableEntry] = []
         for index, row in enumerate(node.elts):
             first = row.elts[0] if isinstance(row, ast.Tuple) and len(row.elts) == 3 else None

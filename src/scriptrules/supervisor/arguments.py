@@ -7,6 +7,8 @@ from typing import Annotated
 import msgspec
 
 from scriptrules.model import NAME, NAME_MAX
+
+from scriptrules.model import NAME, NAME_MAX
 from scriptrules.sandbox.intrinsics import SLEEP_MAX
 
 TaskName = Annotated[str, msgspec.Meta(pattern=f"^{NAME.pattern}", max_length=NAME_MAX)]
@@ -48,11 +50,22 @@ class HoldArgs(_Strict, frozen=True):
     reason: str
 
 
+_object = msgspec.json.Decoder(dict).decode
 generate_args = msgspec.json.Decoder(GenerateArgs).decode
 run_args = msgspec.json.Decoder(RunArgs).decode
 wait_args = msgspec.json.Decoder(WaitArgs).decode
 sleep_args = msgspec.json.Decoder(SleepArgs).decode
 hold_args = msgspec.json.Decoder(HoldArgs).decode
+
+
+def check_task(name: str, data: bytes) -> None:
+    """Raises WorkerLied where this can be no task."""
+    if len(name) > NAME_MAX or not NAME.match(name):
+        raise WorkerLied("a task of an impossible name")
+    try:
+        _object(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise WorkerLied("the data of a task is no JSON object") from None
 
 
 def check_json(raw: bytes, an_object: bool = False) -> None:

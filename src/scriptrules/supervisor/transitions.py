@@ -44,6 +44,7 @@ from scriptrules.supervisor.arguments import (
     GenerateArgs,
     WorkerLied,
     check_json,
+    check_task,
     generate_args,
     hold_args,
     run_args,
@@ -203,8 +204,7 @@ def _child(
     run: Run, task: Task, given: GenerateArgs, reply: int | None, now: int, waited: bool, setting: Setting
 ) -> Task:
     data = bytes(given.data)
-    if not data.startswith(b"{"):
-        raise WorkerLied("the data of a task is no object")
+    check_task(given.name, data)
     hop = 1 if waited else task.hop + 1
     depth = task.depth + 1 if reply is not None else 0
     looping = hop > setting.hop_max
