@@ -207,6 +207,20 @@ class Http:
         self._sock.close()
 
 
+def flush_milliseconds(base: Path) -> float:
+    """The median of an fdatasync after writing a page over one that the file has: what a commit waits for."""
+    took = []
+    with (base / "flushed").open("wb", buffering=0) as file:
+        file.write(bytes(4096))
+        for _ in range(100):
+            file.seek(0)
+            file.write(bytes(4096))
+            began = clock.monotonic()
+            os.fdatasync(file.fileno())
+            took.append((clock.monotonic() - began) * 1000)
+    return median(took)
+
+
 def encode_request(host: str, method: str, path: str, body: bytes, kind: str) -> bytes:
     head = f"{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
     return head.encode() + body

@@ -143,9 +143,7 @@ async def stream(address: str, base: Path, count: int, in_flight: int) -> dict[s
         return int(store.execute(UNFINISHED).fetchone()[0])
 
     def part(size: int, at: int) -> bytes:
-        lines = (
-            f'{{"name":"order.placed","data":{{"size":{at + n + 1},"customer":"c{n}"}}}}' for n in range(size)
-        )
+        lines = (f'{{"name":"order.placed","data":{{"size":{at + n + 1},"customer":"c{n}"}}}}' for n in range(size))
         return encode_request(host, "POST", "/api/tasks", "\n".join(lines).encode(), "application/x-ndjson")
 
     async def go(count: int) -> tuple[float, float]:

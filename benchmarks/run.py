@@ -20,7 +20,7 @@ import durable
 import sandboxed
 import starting
 import waiting
-from common import Result
+from common import Result, flush_milliseconds, folder
 
 BENCHMARKS: dict[str, Callable[[int], list[Result]]] = {
     "stream": durable.stream,
@@ -65,11 +65,14 @@ def conditions(load_before: float) -> dict[str, str]:
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.processor(),
     )
+    with folder() as base:
+        flush = flush_milliseconds(base)
     return {
         "Python": platform.python_version(),
         "SQLite": sqlite3.sqlite_version,
         "Linux": platform.release(),
         "processors": f"{os.cpu_count()} × {model}",
+        "fdatasync": f"{flush:.2f} ms",
         "load before": f"{load_before:.1f}",
     }
 

@@ -11,13 +11,13 @@ NAP = 3.0  # seconds: it ends while the server is down
 STORED = "SELECT count(*) FROM runs WHERE state = 'waiting'"
 SETTLE = 1.0  # seconds until nothing is under way any more
 
-SLEEP = '''on = "sleeper"
+SLEEP = """on = "sleeper"
 
 
 def main(seconds):
     sleep(seconds)
     log("awake")
-'''
+"""
 
 
 def memory(rounds: int) -> list[Result]:
@@ -109,5 +109,3 @@ def _first_resumed(server: Server) -> float:
         if at is not None:
             return (int(at) - server.started) / 1e6
         time.sleep(0.005)
-
-

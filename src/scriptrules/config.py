@@ -124,6 +124,7 @@ def load(
     table, file = _find((folder or Path.cwd()).resolve())
     base = file.parent if file else (folder or Path.cwd()).resolve()
     where = str(file) if file else "the configuration"
+    _check_keys(table, where)
     table = {key: dict(value) if isinstance(value, dict) else value for key, value in table.items()}
     for dotted, value in _from_environment(os.environ if environ is None else environ).items():
         _set(table, dotted, value)

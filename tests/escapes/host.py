@@ -17,9 +17,9 @@ from typing import Any
 
 import greenlet
 
+from scriptrules.diagnostics import Rejected
 from scriptrules.sandbox import payload, signals
 from scriptrules.sandbox.builtins import make_builtins
-from scriptrules.diagnostics import Rejected
 from scriptrules.sandbox.facades import MODULES
 from scriptrules.sandbox.formatting import scrub
 from scriptrules.sandbox.guards import Opaque

@@ -113,7 +113,7 @@ def test_a_flag_into_what_is_no_section_is_an_error_and_no_traceback(tmp_path: P
 
 @pytest.mark.parametrize("url", ["postgres://x", "sqlite://x", "/var/x.db"])
 def test_a_store_that_this_version_does_not_know_is_refused(tmp_path: Path, url: str) -> None:
-    with pytest.raises(ConfigError, match="Write sqlite:///path/to/state.db, or memory:"):
+    with pytest.raises(ConfigError, match=r"Write sqlite:///path/to/state\.db, or memory:"):
         load(tmp_path, None, store__url=url).store_path  # noqa: B018
 
 

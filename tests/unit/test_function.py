@@ -57,7 +57,9 @@ def test_it_is_declared_with_or_without_arguments() -> None:
 def test_a_signature_is_written_as_python_reads_it(name: str) -> None:
     declared = INTRINSICS.get(name, http_get)
     names: dict[str, Any] = {}
-    annotated = dict.fromkeys(["Sequence", "Mapping", "Any", "ExecutionHandle", "TaskHandle", "Result", "datetime"], Any)
+    annotated = dict.fromkeys(
+        ["Sequence", "Mapping", "Any", "ExecutionHandle", "TaskHandle", "Result", "datetime"], Any
+    )
     exec(f"from __future__ import annotations\ndef f{declared.spec.signature}: ...", annotated, names)
     found = inspect.signature(names["f"]).parameters
     expected = {
@@ -70,7 +72,7 @@ def test_a_signature_is_written_as_python_reads_it(name: str) -> None:
 
 
 def test_what_is_no_coroutine_function_is_refused() -> None:
-    with pytest.raises(PluginError, match="'plain' is not a coroutine function. Declare it with `async def`"):
+    with pytest.raises(PluginError, match=r"'plain' is not a coroutine function\. Declare it with `async def`"):
 
         @function
         def plain() -> None: ...

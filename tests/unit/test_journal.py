@@ -69,10 +69,15 @@ raws = st.recursive(
 failures = st.none() | st.builds(Failure, st.text(), st.text(), st.none() | seqs, st.none() | st.text())
 records: st.SearchStrategy[Record] = st.one_of(
     st.builds(
-        SliceRecord, moments, st.lists(st.tuples(st.text(), raws, seqs), max_size=3), st.dictionaries(seqs, raws, max_size=2)
+        SliceRecord,
+        moments,
+        st.lists(st.tuples(st.text(), raws, seqs), max_size=3),
+        st.dictionaries(seqs, raws, max_size=2),
     ),
     st.builds(StartRecord, moments, seqs),
-    st.builds(EndRecord, moments, seqs, st.sampled_from(EntryState), raws, failures, st.none() | st.sampled_from(Verdict)),
+    st.builds(
+        EndRecord, moments, seqs, st.sampled_from(EntryState), raws, failures, st.none() | st.sampled_from(Verdict)
+    ),
     st.builds(AgainRecord, moments, st.lists(seqs, max_size=3), st.none() | moments),
     st.builds(CutRecord, moments, seqs),
     st.builds(HoldRecord, moments, seqs, st.none() | st.text()),

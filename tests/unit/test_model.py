@@ -88,6 +88,6 @@ def test_what_is_no_name_is_refused(name: str) -> None:
 
 
 def test_final_states_are_states() -> None:
-    assert TASK_FINAL < set(TaskState)
-    assert RUN_FINAL < set(RunState)
-    assert ENTRY_FINAL < set(EntryState)
+    assert TASK_FINAL.issubset(TaskState)
+    assert RUN_FINAL.issubset(RunState)
+    assert ENTRY_FINAL.issubset(EntryState)

@@ -44,6 +44,11 @@ class TreeView:
             self._live.start()
         return self
 
+    @property
+    def live(self) -> bool:
+        """Whether anybody sees the tree before its end."""
+        return self._live is not None
+
     def update(self, tree: TreeJson) -> None:
         """Show the tree as it is now."""
         self._tree = tree

@@ -90,19 +90,31 @@ async def _run(settings: Config, name: str, data: dict[str, Any], as_json: bool)
 
 async def _watch(supervisor: Supervisor, id: str, view: TreeView) -> TreeJson:
     """Show the tree until it cannot go on by itself."""
-    seen, due, quickest = -1, 0.0, 0.0
+    seen, soonest, latest = -1, 0.0, 0.0  # the next look comes with the next commit, between these times
     while True:
+        await asyncio.sleep(WATCH_INTERVAL)
         now = clock.monotonic()
-        if now > due or (supervisor.commits != seen and now > quickest):
-            seen = supervisor.commits
+        if now < soonest or (now < latest and supervisor.commits == seen):
+            continue
+        seen = supervisor.commits
+        if view.live or not await _goes_on(supervisor, id):
             tree = await _tree(supervisor, id)
             view.update(tree)
             outlook = trees.outlook(tree)
             if outlook == "held" or (outlook == "ended" and not await _any(supervisor, id, "new", "running")):
                 return tree
-            took = clock.monotonic() - now
-            due, quickest = clock.monotonic() + pause_after(took), clock.monotonic() + 4 * took
-        await asyncio.sleep(WATCH_INTERVAL)
+        done = clock.monotonic()
+        soonest, latest = done + 4 * (done - now), done + pause_after(done - now)
+
+
+async def _goes_on(supervisor: Supervisor, root: str) -> bool:
+    """Whether a tree certainly goes on by itself, found out without looking at all of it."""
+    from scriptrules.store.protocol import Filter
+
+    if await _any(supervisor, root, "new"):
+        return True
+    held = await _any(supervisor, root, "held") or await supervisor.store.runs(Filter(state="held", limit=1))
+    return not held and await _any(supervisor, root, "running")
 
 
 async def _any(supervisor: Supervisor, root: str, *states: str) -> bool:

@@ -34,6 +34,8 @@ class ExecutorContext(msgspec.Struct, frozen=True):
 
 
 class LogChunk(msgspec.Struct, frozen=True):
+    """A piece of what an execution has written."""
+
     stream: str  # "stdout" | "stderr"
     text: str
 

@@ -7,8 +7,6 @@ from typing import Annotated
 import msgspec
 
 from scriptrules.model import NAME, NAME_MAX
-
-from scriptrules.model import NAME, NAME_MAX
 from scriptrules.sandbox.intrinsics import SLEEP_MAX
 
 TaskName = Annotated[str, msgspec.Meta(pattern=f"^{NAME.pattern}", max_length=NAME_MAX)]

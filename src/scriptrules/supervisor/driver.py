@@ -40,7 +40,6 @@ class Driver:
     """Everything that happens to a run after it was started.
 
     Args:
-        offer: called with tasks that were generated and are durable.
         cancel_quietly: awaited with the id of a task that nobody waits for any more.
     """
 
@@ -53,13 +52,13 @@ class Driver:
         clock: Clock,
         background: Background,
         observers: Observers,
-        offer: Callable[[Iterable[Task]], None],
         cancel_quietly: Callable[[str], Awaitable[None]],
     ) -> None:
         self.commits = 0  # grows with every commit: whoever shows something looks again
         self.executions: Executions | None = None  # set before the first run is driven
         self.timers = Timers(store, clock, self.timer)
-        self.offer = offer
+        self.announce: Callable[[Iterable[Task]], None] = _nobody  # hears of tasks before they are committed
+        self.offer: Callable[[Iterable[Task]], None] = _nobody  # gets them once they are
         self.cancel_quietly = cancel_quietly
         self._store = store
         self._pool = pool
@@ -103,6 +102,7 @@ class Driver:
             change.journal.append((run.id, journal.encode(record)))
         change.runs.append(run)
         change.tasks += decision.tasks
+        self.announce(task for task in decision.tasks if task.state is TaskState.NEW)
         change.wakes += decision.wakes
         change.done += decision.done
         if decision.ended:
@@ -365,6 +365,10 @@ class Driver:
         change = change or Change()
         self.write(live, decision, change, None)
         self.committed(live, decision, await self.submit(change))
+
+
+def _nobody(_: Iterable[Task]) -> None:
+    """Before the matcher is there, no run is driven."""
 
 
 async def _quietly(cancel: Callable[[str], Awaitable[None]], id: str) -> None:

@@ -17,6 +17,7 @@ import structlog
 from scriptrules.clock import Clock
 from scriptrules.config import Config
 from scriptrules.errors import HostUnavailable, InvalidRequest, ScriptrulesError, nearest
+from scriptrules.function import Function
 from scriptrules.model import (
     Entry,
     EntryState,
@@ -250,17 +251,12 @@ class Executions:
             message = f"no plugin has the function {entry.name!r} any more. Restore the plugin and retry the run."
             self._report(key, None, Failure("PluginError", message, code="SR860"), None)
             return
-        arguments = msgspec.json.decode(entry.args)
-        parameters = inspect.signature(function.call).parameters
-        spread = next((one.name for one in function.spec.parameters if one.kind == "kwargs"), None)
-        star = next((one.name for one in function.spec.parameters if one.kind == "args"), None)
-        extra = arguments.pop(spread, {}) if spread else {}
-        positional = arguments.pop(star, []) if star else []
-        if "key" in parameters:
-            arguments["key"] = key
+        positional, named = _bind(function, msgspec.json.decode(entry.args))
+        if "key" in inspect.signature(function.call).parameters:
+            named["key"] = key
         try:
             async with asyncio.timeout(function.timeout):
-                value = await function.call(*positional, **arguments, **extra)
+                value = await function.call(*positional, **named)
             body = msgspec.json.encode(value)
         except TimeoutError:
             message = f"{entry.name}() did not answer within {function.timeout:g} s"
@@ -270,3 +266,15 @@ class Executions:
             self._report(key, None, Failure(type(error).__name__, f"{entry.name}(): {error}"), None)
         else:
             self._report(key, body, None, None)
+
+
+def _bind(function: Function, arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Arguments by parameter name, as an entry has them, as they are passed to the function."""
+    positional: list[Any] = []
+    named = dict(arguments)
+    for parameter in function.spec.parameters:
+        if parameter.kind in ("positional", "both"):
+            positional.append(named.pop(parameter.name))
+        elif parameter.kind == "args":
+            positional += named.pop(parameter.name)
+    return positional, named

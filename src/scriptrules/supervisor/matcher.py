@@ -58,16 +58,27 @@ class Matcher:
         self._background = background
         self._observers = observers
         self._matching: dict[str, Task] = {}
+        self._announced: set[str] = set()  # tasks on their way to the disk, which will be offered
+        self._decided: set[str] = set()  # tasks that have left matching while the store was being read
         self._behind = True  # tasks in state new are in the store that are not in memory
         self._reading = False
 
     def offer(self, tasks: Iterable[Task]) -> None:
         """Have durable tasks matched, as far as there is room; the rest is found in the store later."""
         for task in tasks:
+            self._announced.discard(task.id)
             if self._behind or len(self._matching) >= MATCHING_MAX:
                 self._behind = True
-                return
-            self._take(task, {})
+            else:
+                self._take(task, {})
+
+    def announce(self, tasks: Iterable[Task]) -> None:
+        """New tasks are about to be committed: nobody may take them from the store before they are offered."""
+        self._announced.update(task.id for task in tasks)
+
+    def withdraw(self, tasks: Iterable[Task]) -> None:
+        """Announced tasks were not stored."""
+        self._announced.difference_update(task.id for task in tasks)
 
     def refill(self) -> None:
         if not self._reading and len(self._matching) < MATCHING_MAX // 2:
@@ -81,13 +92,14 @@ class Matcher:
             if len(tasks) == 2 * MATCHING_MAX:
                 self._behind = True
             for task in tasks:
-                if task.id not in self._matching:
+                if task.id not in self._matching and task.id not in self._announced and task.id not in self._decided:
                     if len(self._matching) >= MATCHING_MAX:
                         self._behind = True
                         break
                     self._take(task, {})
         finally:
             self._reading = False
+            self._decided.clear()
 
     def _take(self, task: Task, condemned: dict[str, Failure], tries: int = 0) -> None:
         """Have a task matched, and the first slice of each run executed."""
@@ -143,7 +155,7 @@ class Matcher:
         self._store.submit(change, lambda committed: self._matched(matched.move, task, lives, committed))
 
     def _matched(self, move: TaskMove, task: Task, lives: list[tuple[LiveRun, Decision]], committed: Committed) -> None:
-        self._matching.pop(task.id, None)
+        self._leave(task)
         for live, decision in lives:
             live.uncommitted -= 1
             self._driver.carry_out(live, decision)
@@ -153,6 +165,12 @@ class Matcher:
             self._observers.run(live.run)
         if self._behind:
             self.refill()
+
+    def _leave(self, task: Task) -> None:
+        """The task's next state is durable."""
+        self._matching.pop(task.id, None)
+        if self._reading:
+            self._decided.add(task.id)
 
     def _drop_slices(self, worker: Worker, taken: wire.Taken) -> None:
         slots = [started.slice.slot for started in taken.runs if started.slice and started.slice.end == "blocked"]
@@ -199,7 +217,7 @@ class Matcher:
             raise NotPossible(f"Task {task.id} is {task.state}; it cannot become {state}.")
         now = self._clock()
         await self._driver.submit(Change(moves=[TaskMove(task.id, state, now, reason)]))
-        self._matching.pop(task.id, None)
+        self._leave(task)
         moved = replace(task, state=state, since=now, reason=reason)
         self._observers.task(moved)
         if state is TaskState.NEW:

@@ -6,6 +6,8 @@ like any other fact.
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 
 from scriptrules import clock as clocks
@@ -67,12 +69,12 @@ class Supervisor:
             clock,
             self._background,
             observers,
-            lambda tasks: self.matcher.offer(tasks),
             self._cancel_quietly,
         )
         self.matcher = Matcher(
             store, self.pool, self.rules, self.live, self.driver, setting, clock, self._background, observers
         )
+        self.driver.announce, self.driver.offer = self.matcher.announce, self.matcher.offer
         self.executions: Executions | None = None
 
     @property
@@ -170,10 +172,19 @@ class Supervisor:
         for name, data, key in tasks:
             id = self._new_id("t")
             made.append(Task(id, name, data, TaskState.NEW, now, now, root=id, key=key))
-        ingested = await self.store.ingest(made)
+        self.matcher.announce(made)
+        storing = asyncio.ensure_future(self.store.ingest(made))
+        storing.add_done_callback(lambda _: self._stored(made, storing))
+        return await asyncio.shield(storing)  # they may be stored though the sender has gone
+
+    def _stored(self, made: list[Task], storing: asyncio.Future[list[Ingested]]) -> None:
+        if storing.cancelled() or storing.exception() is not None:
+            self.matcher.withdraw(made)
+            return
         self.driver.commits += 1
-        self.matcher.offer([task for task, result in zip(made, ingested, strict=True) if result.new])
-        return ingested
+        fresh = {result.id for result in storing.result() if result.new}
+        self.matcher.withdraw(task for task in made if task.id not in fresh)
+        self.matcher.offer(task for task in made if task.id in fresh)
 
     # ---- facts from people
 

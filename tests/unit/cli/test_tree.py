@@ -1,4 +1,4 @@
-"""What a tree says of itself: whether it goes on, and how it looks. Trees are made by hand, as the server makes them."""
+"""What a tree says of itself: whether it goes on, and how it looks. The trees have the shapes of the HTTP API."""
 
 from __future__ import annotations
 
@@ -20,38 +20,33 @@ def task(state: str, *branches: Any, id: str = "t0", name: str = "a.task", reaso
 
 
 def branch(state: str, *entries: Any, tasks: tuple[Any, ...] = (), reason: str | None = None, **more: Any) -> Any:
-    run = {
-        "id": "r0",
-        "rule": "some/rule",
-        "task": "t0",
-        "state": state,
-        "since": T,
-        "reason": reason,
-        "exit": "`do ID`",
-    }
-    run |= {"value": None, "error": None, "attempt": 1, "created": T, "ended": T if state in RUN_FINAL else None}
-    return {
-        "run": {**run, **more},
-        "entries": [{**one, "seq": at} for at, one in enumerate(entries, 1)],
-        "tasks": [*tasks],
-    }
+    run = {"id": "r0", "rule": "some/rule", "task": "t0", "state": state, "since": T, "reason": reason}
+    run |= {"exit": "`do ID`", "value": None, "error": None, "attempt": 1, "created": T}
+    run |= {"ended": T if state in RUN_FINAL else None, **more}
+    return {"run": run, "entries": [{**one, "seq": at} for at, one in enumerate(entries, 1)], "tasks": [*tasks]}
 
 
-def entry(name: str, state: str = "done", result: Any = None, **args: Any) -> Any:
-    shape = {"name": name, "args": args, "state": state, "since": T, "reason": None, "result": result, "error": None}
-    return {**shape, "line": 1, "started": T, "ended": T if state == "done" else None, "attempt": 1, "verdict": None}
+def entry(function: str, state: str = "done", result: Any = None, /, **args: Any) -> Any:
+    shape = {"name": function, "args": args, "state": state, "since": T, "reason": None, "result": result}
+    shape |= {"error": None, "line": 1, "started": T, "ended": T if state == "done" else None}
+    return {**shape, "attempt": 1, "verdict": None}
 
 
 def emit(id: str) -> Any:
-    return entry("emit", result={"task": id}, name="child", data={})
+    return entry("emit", "done", {"task": id}, name="child", data={})
 
 
 def wait(*what: int, any: bool = False, timeout: float | None = None) -> Any:
     return entry("wait", "pending", what=list(what), any=any, timeout=timeout, check=True)
 
 
+def call(id: str) -> Any:
+    return entry("call", "pending", {"task": id}, name="child", data={})
+
+
 HELD = task("held", id="t1", reason="loop")
 DONE = task("done", id="t2")
+ANY = wait(1, 2, any=True)
 RUN = entry("run", "started", name="x", host="h", image="i", args=[])
 
 
@@ -80,9 +75,9 @@ RUN = entry("run", "started", name="x", host="h", image="i", args=[])
             "active",
         ),
         (task("running", branch("waiting", emit("t2"), wait(1), tasks=(DONE,))), "active"),
-        (task("running", branch("waiting", entry("call", "pending", {"task": "t1"}, name="c"), tasks=(HELD,))), "held"),
+        (task("running", branch("waiting", call("t1"), tasks=(HELD,))), "held"),
         (
-            task("running", branch("waiting", entry("call", "pending", {"task": "t2"}, name="c"), tasks=(DONE,))),
+            task("running", branch("waiting", call("t2"), tasks=(DONE,))),
             "active",
         ),
         (task("done", branch("done", emit("t1"), tasks=(HELD,))), "held"),
@@ -110,9 +105,9 @@ def test_generated_tasks_stand_below_the_entry_that_generated_them_and_others_be
     child = [task("done", id=f"t{at}", name=name) for at, name in enumerate(("one", "two", "three", "old"))]
     made = branch(
         "done",
-        entry("call", result={"task": "is data of its own"}, name="two", data={}),
+        entry("call", "done", {"task": "is data of its own"}, name="two", data={}),
         emit("t0"),
-        entry("return", result={"task": "t2", "status": "done"}, name="three", data={}),
+        entry("return", "done", {"task": "t2", "status": "done"}, name="three", data={}),
         tasks=tuple(child),
     )
     lines = [re.sub(r"[└├│─]", " ", line).rstrip() for line in text_of(task("done", made))]
@@ -138,6 +133,6 @@ def test_no_line_is_wider_than_asked_for() -> None:
 
 def test_an_execution_shows_how_it_ended_and_what_is_not_certain_about_it() -> None:
     result = {"status": "failed", "exit_code": None, "reason": "killed by signal 9", "verdict": "possibly-twice"}
-    ran = entry("run", result=result, name="x", host="h", image="i", args=["-a", "\x1b[2J"])
+    ran = entry("run", "done", result, name="x", host="h", image="i", args=["-a", "\x1b[2J"])
     line = text_of(task("done", branch("done", ran)))[2]
     assert "run h i -a \\x1b[2J (x) → killed by signal 9  0.00 s  possibly-twice" in line

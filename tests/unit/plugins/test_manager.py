@@ -32,7 +32,7 @@ def plugins_with(tmp_path: Path, **files: str) -> Plugins:
 
 
 def found(plugins: Plugins, name: str) -> PluginInfo:
-    (info,) = [info for info in plugins.list() if info.name == name]
+    (info,) = [info for info in plugins.found() if info.name == name]
     return info
 
 
@@ -40,7 +40,7 @@ def test_the_built_in_ones_are_plugins_like_any_other() -> None:
     plugins = Plugins(None)
     assert set(plugins.functions) >= set(INTRINSICS)
     assert {"process", "docker"} <= set(plugins.executors)
-    assert [info.problem for info in plugins.list() if info.origin == "built-in"] == [None] * 3
+    assert [info.problem for info in plugins.found() if info.origin == "built-in"] == [None] * 3
 
 
 def test_a_file_in_the_folder_is_a_plugin(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_file_in_the_folder_is_a_plugin(tmp_path: Path) -> None:
 
 def test_hidden_and_private_files_are_none_and_neither_is_a_missing_folder(tmp_path: Path) -> None:
     plugins = plugins_with(tmp_path, _draft="1/0", **{".hidden": "1/0"})
-    assert len(plugins.list()) == len(Plugins(tmp_path / "nowhere").list()) == len(Plugins(None).list())
+    assert len(plugins.found()) == len(Plugins(tmp_path / "nowhere").found()) == len(Plugins(None).found())
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,7 @@ def test_hidden_and_private_files_are_none_and_neither_is_a_missing_folder(tmp_p
         (GREET.replace("loud: bool = False", "how: object = object()"), "is no JSON value", 4),
     ],
 )
-def test_a_broken_plugin_is_named_with_its_line_and_left_out(
-    tmp_path: Path, text: str, says: str, line: int
-) -> None:
+def test_a_broken_plugin_is_named_with_its_line_and_left_out(tmp_path: Path, text: str, says: str, line: int) -> None:
     plugins = plugins_with(tmp_path, broken=text, good=GREET.replace("greet", "wave"))
     info = found(plugins, "broken")
     assert info.problem is not None

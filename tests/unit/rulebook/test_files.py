@@ -76,7 +76,10 @@ def test_byte_order_marks_and_windows_line_ends_do_not_matter(tmp_path: Path) ->
     ("content", "problem"),
     [
         (b"x = '\xff'", "is not UTF-8 at byte 5. Save it as UTF-8."),
-        (b"#" * (SOURCE_MAX + 1), "is larger than 256 KB. Put data into variables or files, and shared code into lib/."),
+        (
+            b"#" * (SOURCE_MAX + 1),
+            "is larger than 256 KB. Put data into variables or files, and shared code into lib/.",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_a_rule_is_reported_and_harms_no_other(
@@ -94,4 +97,7 @@ def test_a_file_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     folder = write(tmp_path / "rules", good="")
     (folder / "gone.py").symlink_to(tmp_path / "nowhere")
     (one,) = read_all(folder)[1]
-    assert (one.rule, one.problem) == ("gone", "cannot be read: No such file or directory. Make it readable for the server.")
+    assert (one.rule, one.problem) == (
+        "gone",
+        "cannot be read: No such file or directory. Make it readable for the server.",
+    )

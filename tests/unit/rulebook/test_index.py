@@ -1,4 +1,4 @@
-"""The index finds exactly what a naive matcher finds, in order, and never takes more steps than nodes times segments."""
+"""The index finds exactly what a naive matcher finds, in order, and takes no more steps than nodes times segments."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def test_a_pattern_fits_as_the_naive_matcher_says(pattern: str, name: str) -> No
     assert matches(pattern, name) == fits(pattern, name)
 
 
-@given(st.lists(st.tuples(st.lists(PATTERNS, max_size=3), st.integers(-2, 2)), max_size=12), st.lists(NAMES, max_size=5))
+@given(
+    st.lists(st.tuples(st.lists(PATTERNS, max_size=3), st.integers(-2, 2)), max_size=12), st.lists(NAMES, max_size=5)
+)
 def test_candidates_are_all_that_fit_each_once_best_rank_first(
     rows: list[tuple[list[str], int]], names: list[str]
 ) -> None:

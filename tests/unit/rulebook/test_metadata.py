@@ -80,7 +80,9 @@ def test_a_table_is_read_without_being_run() -> None:
     ["LIMIT = 5", "rates = {'a': 1}\ny = rates['a']", "helper = len", "_x = 1\nz = _x"],
 )
 def test_constants_of_ones_own_are_no_metadata(text: str) -> None:
-    assert [one.code for one in read(text + "\n" + MAIN)[1] if "`y`" not in one.message and "`z`" not in one.message] == []
+    assert [
+        one.code for one in read(text + "\n" + MAIN)[1] if "`y`" not in one.message and "`z`" not in one.message
+    ] == []
 
 
 PROBLEMS: list[tuple[str, str, int, str]] = [

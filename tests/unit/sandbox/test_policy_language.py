@@ -7,8 +7,8 @@ import textwrap
 import pytest
 from rulehelp import as_python, as_rule
 
-from scriptrules.sandbox import signals
 from scriptrules.diagnostics import CODES, Rejected
+from scriptrules.sandbox import signals
 from scriptrules.sandbox.policy import compile_expression, compile_source
 
 WORKS = {
