@@ -118,9 +118,9 @@ def post(rounds: int) -> list[Result]:
     executed: list[float] = []
     unmatched: list[float] = []
     left: list[float] = []
-    with folder() as base:
-        write_rules(base, {"order": ORDER})
-        for _ in range(rounds):
+    for _ in range(rounds):
+        with folder() as base:
+            write_rules(base, {"order": ORDER})
             with Server(base) as server:
                 measured = client("post", server.address, CONNECTIONS, POST_SECONDS, "order.placed")
                 executed.append(measured["answers"] / measured["seconds"])

@@ -18,7 +18,7 @@ from pathlib import Path
 import docker
 
 IMAGE = "busybox:test"
-NAMESAKES = ("sh", "sleep", "cat", "echo", "true", "false", "kill", "env", "head", "yes", "tail", "id", "touch", "seq", "sed")
+NAMESAKES = "sh sleep cat echo true false kill env head yes tail id touch seq sed".split()  # noqa: SIM905
 START_TIMEOUT = 60.0  # seconds
 
 

@@ -126,10 +126,14 @@ def test_run_keeps_what_it_did_in_a_store_that_is_named(tmp_path: Path) -> None:
 
 def test_run_ends_only_after_all_of_a_tree_that_is_too_large_to_be_shown(tmp_path: Path) -> None:
     many = 'on = "many"\ndef main():\n    for n in range(2500):\n        emit("one", n=n)\n'
-    one = 'on = "one"\ndef main(n):\n    if n == 2499:\n        sleep(0.5)\n        fail("the last one")\n'
-    ended = Project(tmp_path, {"many": many, "one": one})("run", "many", "--json")
+    one = 'on = "one"\ndef main(n):\n    if n == 0:\n        sleep(2)\n        fail("the first one")\n'
+    project = Project(tmp_path, {"many": many, "one": one})
+    ended = project("run", "many", "--json")
     assert ended.status == 1
-    assert len(ended.json["runs"][0]["tasks"]) >= 1000
+    assert 0 not in [child["task"]["data"]["n"] for child in ended.json["runs"][0]["tasks"]], "it is shown after all"
+    in_terminal(tmp_path, "-m", "scriptrules", "run", "many", "--store", "sqlite:///state.db")
+    with project.serving("--store", "sqlite:///state.db"):
+        assert project("tasks", "--state", "failed", "--json").json["items"][0]["data"] == {"n": 0}
 
 
 def test_run_in_a_terminal_shows_the_tree_live_and_in_colour_unless_that_is_not_wanted(project: Project) -> None:

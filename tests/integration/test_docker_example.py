@@ -26,7 +26,10 @@ def main(size, **kwargs):
         emit("report.empty")
 '''
 
-SCRIPT = 'sleep {seconds}; echo working; echo "{{\\"rows\\": $(cat $SCRIPTRULES_INPUT | tr -dc 0-9), \\"url\\": \\"r/1\\"}}"'
+SCRIPT = (
+    "sleep {seconds}; echo working; rows=$(sed 's/[^0-9]//g' $SCRIPTRULES_INPUT); "
+    'echo "{{\\"rows\\": $rows, \\"url\\": \\"r/1\\"}}"'
+)
 
 
 def config(engine: PrivateEngine) -> str:
@@ -36,7 +39,7 @@ def config(engine: PrivateEngine) -> str:
 def test_the_example_starts_a_container_and_the_next_task_follows(engine: PrivateEngine) -> None:
     with project() as server:
         server.config(config(engine))
-        script = SCRIPT.format(seconds=0).replace("| tr -dc 0-9", "| sed 's/[^0-9]//g'")
+        script = SCRIPT.format(seconds=0)
         server.rule("report", RULE.format(image=IMAGE, script=script))
         server.start()
         task = server.send("upload.finished", size=3)
@@ -53,7 +56,7 @@ def test_the_example_starts_a_container_and_the_next_task_follows(engine: Privat
 def test_a_container_outlives_the_server_and_is_adopted_by_the_next(engine: PrivateEngine) -> None:
     with project() as server:
         server.config(config(engine))
-        script = SCRIPT.format(seconds=3).replace("| tr -dc 0-9", "| sed 's/[^0-9]//g'")
+        script = SCRIPT.format(seconds=3)
         server.rule("report", RULE.format(image=IMAGE, script=script))
         server.start()
         task = server.send("upload.finished", size=3)

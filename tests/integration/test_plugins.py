@@ -105,7 +105,7 @@ def test_a_function_that_was_under_way_at_a_kill_is_called_again_with_the_same_k
         server.rule("asks", 'on = "asks"\ndef main(**k): return flaky("e")\n')
         server.start()
         task = server.send("asks")
-        eventually(lambda: record.read_text(), "the function is called")
+        eventually(record.read_text, "the function is called")
         server.kill()
         server.start()
         assert server.wait_task(task)["state"] == "done"

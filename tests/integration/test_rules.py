@@ -79,7 +79,8 @@ def test_a_fallback_that_waits_sees_the_same_reasons_after_a_replay() -> None:
         server.rule("big", 'on = "fall"\nwhen = lambda task: task["size"] > 10\ndef main(**k): pass\n')
         server.rule(
             "rest",
-            'on = "fall"\nnomatch = True\ndef main(task):\n    a = task.reasons\n    sleep(1.2)\n    return [a, task.reasons]\n',
+            'on = "fall"\nnomatch = True\ndef main(task):\n'
+            "    a = task.reasons\n    sleep(1.2)\n    return [a, task.reasons]\n",
         )
         server.start()
         task = server.send("fall", size=1)
@@ -97,9 +98,10 @@ def test_nothing_matches_and_the_task_is_kept_as_unmatched(server: Server) -> No
 
 
 TABLE = """
-rules = [
-    ("table.copy", lambda t: t.name == "table.in" and t["n"] > 1, lambda t: [{"n": t["n"]}, {"task": "table.out", "n": 0}]),
-]
+def both(task):
+    return [{"n": task["n"]}, {"task": "table.out", "n": 0}]
+
+rules = [("table.copy", lambda t: t.name == "table.in" and t["n"] > 1, both)]
 nomatch = [("table.small", lambda t: t.name == "table.in", lambda t: {"id": t["n"]})]
 """
 

@@ -765,13 +765,14 @@ def test_a_lock_of_another_process_loses_nothing_and_keeps_the_order(
 def test_rubbish_is_refused_and_harms_nobody_who_is_committed_together_with_it(tmp_path: Path, poison: Task) -> None:
     async def body(store: Store) -> None:
         await store.ingest([task("t1")])
-        results = await asyncio.gather(
+        everybody = asyncio.gather(
             store.ingest([task("t2")]),
             store.ingest([task("t4"), poison]),
             commit(store, Change(journal=[("r1", b"1")])),
             store.ingest([task("t3")]),
             return_exceptions=True,
         )
+        results = await asyncio.wait_for(everybody, PATIENCE)
         assert isinstance(results[1], StoreUnavailable)
         assert (results[0], results[3]) == ([Ingested("t2", True)], [Ingested("t3", True)])
         assert [one.id for one in await store.tasks(Filter())] == ["t3", "t2", "t1"]

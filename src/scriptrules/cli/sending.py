@@ -13,7 +13,7 @@ from scriptrules.cli.common import json_option, make_client, print_json, read_da
 from scriptrules.cli.live import TreeView, pause_after
 
 if TYPE_CHECKING:
-    from scriptrules.client import Client, TreeJson
+    from scriptrules.client import Client
 
 
 @click.command("send")
@@ -64,12 +64,12 @@ def send_command(
         else:
             click.echo(id)
         return
-    tree = _wait(client, id, as_json)
-    if trees.has_failed(tree) or _any(client, id, "failed", "cancelled"):
+    _wait(client, id, as_json)
+    if _any(client, id, "failed", "cancelled"):
         click.get_current_context().exit(1)
 
 
-def _wait(client: Client, id: str, as_json: bool) -> TreeJson:
+def _wait(client: Client, id: str, as_json: bool) -> None:
     """Show the tree of a task until all of it has ended; what is held somebody else may let go on."""
     told: set[str] = set()
     with TreeView(as_json) as view:
@@ -79,7 +79,7 @@ def _wait(client: Client, id: str, as_json: bool) -> TreeJson:
             view.update(tree)
             outlook = trees.outlook(tree)
             if outlook == "ended" and not _any(client, id, "new", "running", "held"):
-                return tree
+                return
             for what in trees.held_in(tree) if outlook == "held" else ():
                 if what not in told:
                     told.add(what)

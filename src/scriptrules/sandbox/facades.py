@@ -37,7 +37,7 @@ from typing import Any
 
 from scriptrules.sandbox import facade_functions as made
 from scriptrules.sandbox.builtins import FACADES, find_index, fuelled, native, small_decimal, update
-from scriptrules.sandbox.guards import ATTRIBUTES, HOOKS, PROPERTIES, Namespace, TypeFacade
+from scriptrules.sandbox.guards import ATTRIBUTES, HOOKS, MODULES, PROPERTIES, Namespace, TypeFacade
 from scriptrules.sandbox.sets import ItemsView, KeysView
 from scriptrules.sandbox.sets import measured as bounded
 
@@ -340,7 +340,7 @@ _HINTS: dict[str, dict[str, str]] = {
 }
 _datetime.hints = _date.hints = _HINTS["datetime"]
 
-MODULES: dict[str, Namespace] = {
+MODULES |= {
     name: Namespace(name, members, _HINTS.get(name)) for name, members in _MODULES.items() if name != "urllib.parse"
 }
 MODULES["urllib.parse"] = _URLLIB

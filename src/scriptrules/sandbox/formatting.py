@@ -18,7 +18,7 @@ from string import Formatter
 from typing import Any
 
 from scriptrules.sandbox import signals
-from scriptrules.sandbox.guards import MAX_TEXT, TypeFacade, check_size, get_attribute, too_large
+from scriptrules.sandbox.guards import ARGUMENTS, MAX_TEXT, TypeFacade, check_size, get_attribute, too_large
 from scriptrules.sandbox.sets import KeysView, OrderedSet, RuleSet
 
 MAX_WIDTH = 10_000  # characters to which one value may be padded
@@ -158,6 +158,9 @@ def clean(value: Any) -> Any:
         if type(value) in _PLAIN or (type(value) in (list, tuple, dict, RuleSet) and _owned(value))
         else to_repr(value)
     )
+
+
+ARGUMENTS["read"] = clean
 
 
 def _owned(value: Any) -> bool:

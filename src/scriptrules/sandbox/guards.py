@@ -97,6 +97,13 @@ def too_large(what: str) -> signals.LimitExceeded:
     )
 
 
+# -- registers that other modules of the language fill
+# (guards stand at the bottom; facades and texts, which they hand out, are made with them)
+
+MODULES: dict[str, Namespace] = {}  # what can be imported, by name: `facades`
+ARGUMENTS: dict[str, Callable[[Any], Any]] = {}  # "read": an exception's argument as scripts see it: `formatting`
+
+
 # -- attributes
 
 
@@ -135,9 +142,7 @@ def _other_attribute(target: Any, kind: type, name: str) -> Any:
             return getattr(target, name)
     elif isinstance(target, BaseException):
         if name == "args":
-            from scriptrules.sandbox.formatting import clean
-
-            return tuple(clean(arg) for arg in target.args)
+            return tuple(map(ARGUMENTS["read"], target.args))
         if name in getattr(kind, "visible", ()):
             return getattr(target, name)
     raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")
@@ -356,8 +361,6 @@ def import_name(module: str, name: str | None = None) -> Any:
     Raises:
         ImportError: there is no such module or name for rules.
     """
-    from scriptrules.sandbox.facades import MODULES
-
     if module == "lib" and name is not None:
         return _library(name)
     source = _library(module[4:]) if module.startswith("lib.") else MODULES.get(module)

@@ -18,7 +18,8 @@ from typing import Any, Literal, cast
 import msgspec
 
 from scriptrules.diagnostics import CODES, Diagnostic, Rejected
-from scriptrules.sandbox.facades import ABSENT_MODULES, MODULES
+from scriptrules.sandbox.facades import ABSENT_MODULES
+from scriptrules.sandbox.guards import MODULES
 from scriptrules.sandbox.rewriting import Rewriting, call, place, store
 
 POLICY_VERSION = 1

@@ -216,6 +216,8 @@ class Matcher:
         if state not in TASK[task.state]:
             raise NotPossible(f"Task {task.id} is {task.state}; it cannot become {state}.")
         now = self._clock()
+        if state is TaskState.NEW:
+            self.announce([task])
         await self._driver.submit(Change(moves=[TaskMove(task.id, state, now, reason)]))
         self._leave(task)
         moved = replace(task, state=state, since=now, reason=reason)

@@ -316,6 +316,13 @@ def test_a_wait_that_times_out_raises_and_leaves_its_execution_running() -> None
     assert outcomes(live.ended(1, {"status": "done"})) == []
 
 
+def test_a_wait_for_a_task_that_times_out_is_not_woken_by_it_any_more() -> None:
+    live = Live(make_setting())
+    live.slice(emit("a"), wait(1, timeout=5))
+    live.timer(2)
+    assert live.kinds == set()
+
+
 def test_a_failed_execution_is_a_result_and_all_are_waited_for_first() -> None:
     live = Live()
     live.slice(started("a"), started("b"), wait(1, 2))
