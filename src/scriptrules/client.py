@@ -253,9 +253,10 @@ class Client:
         try:
             headers = {"content-type": kind} if body is not None else {}
             connection.request(method, self._prefix + path, body, headers)
+            sock = connection.sock
             response = connection.getresponse()
-            if timeout is None and connection.sock is not None:
-                connection.sock.settimeout(None)  # nothing may happen for a long time in what is followed
+            if timeout is None:
+                sock.settimeout(None)  # nothing may happen for a long time in what is followed
             if response.status >= 400:
                 raise _refusal(response)
         except (OSError, http.client.HTTPException) as error:

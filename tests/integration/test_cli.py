@@ -128,7 +128,7 @@ def test_show_prints_the_journal_in_columns_and_the_trace_of_an_error(project: P
 
 def test_logs_are_what_the_rule_logged_and_what_its_executions_wrote(project: Project) -> None:
     task = project("send", "greet", "name=ada", "--wait", "--json").json["task"]["id"]
-    assert re.search(r'hello +to="ada"$', project("logs", project.run_of(task)).out.strip())
+    assert re.search(r'hello ada +to="ada"$', project("logs", project.run_of(task)).out.strip())
     task = project("send", "sort", "text=b\na\n", "--wait", "--json").json["task"]["id"]
     lines = project("logs", project.run_of(task), "--json").json["items"]
     assert [(line["stream"], line["text"]) for line in lines] == [("stdout", "a"), ("stdout", "b")]
@@ -152,12 +152,15 @@ def test_logs_can_be_followed_until_the_run_ends(project: Project) -> None:
 
 
 def test_what_steers_a_terminal_is_shown_and_not_obeyed(project: Project) -> None:
-    project("send", "nobody.cares", "x=\x1b[2J\x07\u202e")
-    for command in (("tasks",), ("tasks", "--json")):
-        out = project(*command).out
-        assert "\x1b" not in out
-        assert "\x07" not in out
-    assert "\u202e" not in project("tasks").out
+    nasty = "\x07\x9b2J\x7f\u202e\U000e0001"
+    task = project("send", "greet", f"name={nasty}", "--wait", "--json").json["task"]["id"]
+    run = project.run_of(task)
+    for command in (("tasks",), ("task", task, "--tree"), ("runs",), ("show", run), ("logs", run), ("logs", "-f", run)):
+        for options in ((), ("--json",)):
+            ended = project(*command, *options)
+            assert ended.status == 0, ended.err
+            assert not set(nasty) - set("2J") & set(ended.out), command
+    assert project("task", task, "--json").json["data"] == {"name": nasty}
 
 
 # ---- acting

@@ -125,7 +125,7 @@ def test_run_keeps_what_it_did_in_a_store_that_is_named(tmp_path: Path) -> None:
 
 
 def test_run_ends_only_after_all_of_a_tree_that_is_too_large_to_be_shown(tmp_path: Path) -> None:
-    many = 'on = "many"\ndef main():\n    for n in range(2500):\n        emit("one", n=n)\n'
+    many = 'on = "many"\ndef main():\n    for n in range(1100):\n        emit("one", n=n)\n'
     one = 'on = "one"\ndef main(n):\n    if n == 0:\n        sleep(2)\n        fail("the first one")\n'
     project = Project(tmp_path, {"many": many, "one": one})
     ended = project("run", "many", "--json")

@@ -200,7 +200,15 @@ def say(message: str) -> None:
 def print_json(value: Json) -> None:
     """Data for programs: one JSON document, indented on a terminal."""
     indent = 2 if sys.stdout.isatty() else None
-    click.echo(json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False))
+    click.echo(json_text(value, indent))
+
+
+def json_text(value: Json, indent: int | None = None) -> str:
+    """JSON for programs that may be looked at in a terminal: what could steer it is escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
 
 
 def print_lines(lines: Iterable[Sequence[Piece]]) -> None:
@@ -255,7 +263,7 @@ def shorten(text: str, size: int) -> str:
 
 def compact(value: Json, size: int = 10_000) -> str:
     """A JSON value on one line, at most `size` characters."""
-    return shorten(clean(json.dumps(value, ensure_ascii=False)), size)
+    return shorten(json_text(value), size)
 
 
 def clean(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +16,7 @@ from scriptrules.cli.common import (
     duration_between,
     error_text,
     json_option,
+    json_text,
     make_client,
     print_json,
     print_lines,
@@ -134,7 +134,7 @@ def logs_command(run: str, follow: bool, as_json: bool) -> None:
     if follow:
         for line in client.follow(run):
             if as_json:
-                click.echo(json.dumps(line, ensure_ascii=False))
+                click.echo(json_text(line))
             else:
                 print_lines([_log_line(line)])
         return

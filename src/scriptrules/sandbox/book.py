@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType
 from typing import Any
@@ -125,7 +126,10 @@ class Compiled:
     """A source that the policy has accepted."""
 
     def __init__(self, load: Load) -> None:
-        compiled = compile_source(load.text, load.file)
+        try:
+            compiled = compile_source(load.text, load.file)
+        except Rejected as error:
+            raise Rejected([*error.diagnostics, *_metadata_problems(load.text)]) from None
         self.facts, problems = metadata.read(compiled.tree, load.text)
         libraries: dict[str, CodeType] = {}
         texts: dict[str, str] = {}
@@ -145,6 +149,14 @@ class Compiled:
     def plan(self, rule: str) -> Plan | None:
         """The plan with this rule's name."""
         return next((plan for plan in self.plans if plan.rule == rule), None)
+
+
+def _metadata_problems(text: str) -> list[Diagnostic]:
+    """What else is wrong with a file whose code is refused, so that its author hears of everything at once."""
+    try:
+        return metadata.read(ast.parse(text), text)[1]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []  # the policy has said that it is no Python
 
 
 def _enter_main(facts: metadata.Metadata) -> Callable[[dict[str, Any], TaskView], Any]:

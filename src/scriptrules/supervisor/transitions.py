@@ -293,6 +293,8 @@ def on_outcome(
         decision.wakes.append(Wake(run.id, seq, "again", due=due))
         decision.wakes.append(Wake(run.id, seq, kind, execution_key(run, seq, attempt + 1)))
         return decision
+    if attempt > 1:
+        decision.done.append(Wake(run.id, seq, "again"))
     state = EntryState.DONE if error is None else EntryState.FAILED
     raw = NOTHING if result is None else msgspec.Raw(result)
     decision.records.append(EndRecord(now, seq, state, raw, error, verdict))

@@ -44,7 +44,7 @@ def saying(text: str) -> Answer:
 
 def test_a_problem_becomes_an_error_with_its_detail_and_code(served: Callable[[Answer], str]) -> None:
     url = served(saying('HTTP/1.0 409 Conflict\n\n{"title": "NotPossible", "detail": "It is done.", "code": "SR821"}'))
-    with pytest.raises(Refused, match="It is done.") as caught:
+    with pytest.raises(Refused, match="It is done") as caught:
         Client(url).task("t1")
     assert (caught.value.status, caught.value.code) == (409, "SR821")
 
@@ -87,5 +87,5 @@ def test_a_log_that_is_followed_may_be_silent_for_longer_than_the_timeout(served
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8765", "ftp://x", "http://", "http://x:port", "http://[::1"])
 def test_what_is_no_url_is_an_error_that_shows_one(url: str) -> None:
-    with pytest.raises(ConfigError, match="http://127.0.0.1:8765"):
+    with pytest.raises(ConfigError, match="http://127"):
         Client(url)

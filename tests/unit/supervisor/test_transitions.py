@@ -461,6 +461,14 @@ def test_a_failed_execution_is_started_again_as_its_next_attempt_after_a_pause()
     assert live.entries[0].attempt == 2
 
 
+def test_an_attempt_that_ended_before_its_timer_leaves_none_behind() -> None:
+    live = Live()
+    live.slice(started(retries=1), sleep())
+    live.ended(1, {"status": "failed"}, BROKEN)
+    live.ended(1, error=Failure("Cancelled", "cancelled before it was started"), attempt=2)
+    assert live.kinds == {(2, "timer")}
+
+
 def test_a_function_is_tried_as_often_as_its_plugin_says() -> None:
     live = Live()
     live.slice(intent("fetch"))
