@@ -45,35 +45,39 @@ def main() -> int:
     unknown = [name for name in asked.names if name not in BENCHMARKS]
     if unknown or asked.rounds < 1:
         parser.error(f"{unknown or asked.rounds}: names are {', '.join(BENCHMARKS)}; there is at least one round")
-    load_before = os.getloadavg()[0]
+    before = noise()
     results: list[Result] = []
     for name in asked.names or BENCHMARKS:
         print(f"benchmarks: {name} …", file=sys.stderr)
         results += BENCHMARKS[name](asked.rounds)
     if asked.json:
         shown = [{**msgspec.to_builtins(result), "mark": result.mark} for result in results]
-        print(json.dumps({"conditions": conditions(load_before), "results": shown}, indent=1, ensure_ascii=False))
+        print(json.dumps({"conditions": conditions(before), "results": shown}, indent=1, ensure_ascii=False))
     else:
         print(table(results))
-        print("\n" + ", ".join(f"{key} {value}" for key, value in conditions(load_before).items()))
+        print("\n" + ", ".join(f"{key} {value}" for key, value in conditions(before).items()))
     return 1 if any(result.mark == "below" for result in results) else 0
 
 
-def conditions(load_before: float) -> dict[str, str]:
+def noise() -> tuple[float, float]:
+    """What else the machine is doing: its load, and milliseconds that an fdatasync takes."""
+    with folder() as base:
+        return os.getloadavg()[0], flush_milliseconds(base)
+
+
+def conditions(before: tuple[float, float]) -> dict[str, str]:
     """Of the machine, as far as they matter."""
     model = next(
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.processor(),
     )
-    with folder() as base:
-        flush = flush_milliseconds(base)
     return {
         "Python": platform.python_version(),
         "SQLite": sqlite3.sqlite_version,
         "Linux": platform.release(),
         "processors": f"{os.cpu_count()} × {model}",
-        "fdatasync": f"{flush:.2f} ms",
-        "load before": f"{load_before:.1f}",
+        "load before": f"{before[0]:.1f}",
+        "fdatasync before and after": f"{before[1]:.2f} and {noise()[1]:.2f} ms",
     }
 
 

@@ -23,7 +23,7 @@ from scriptrules.rulebook.files import make_source
 from scriptrules.sandbox import wire
 from scriptrules.sandbox.confine import Limits
 from scriptrules.sandbox.pool import Job, Pool
-from scriptrules.supervisor import transitions
+from scriptrules.supervisor.entries import past_of
 
 PATIENCE = 30.0  # seconds
 FILES = {file.stem: file for file in sorted((Path(__file__).parents[1] / "journals").glob("*.json"))}
@@ -47,7 +47,7 @@ class Golden:
         self.attempt: int = recorded["run"]["attempt"]
 
     def replay_of(self, records: list[Record]) -> Callable[[int, int], wire.Replay]:
-        past = transitions.past_of(journal.fold(records), BLOCKING, self.created)
+        past = past_of(journal.fold(records), BLOCKING, self.created)
         source = self.source
         return lambda number, slot: wire.Replay(
             number, slot, source.rule, source.digest, self.task, self.attempt, self.created, past

@@ -6,6 +6,7 @@ show the same.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ RUN_FINAL = ("done", "failed", "cancelled")
 ENTRY_FINAL = ("done", "failed", "cancelled")
 GENERATES = ("emit", "return", "call")
 _SPACE, _PIPE, _TEE, _ELBOW = "   ", "│  ", "├─ ", "└─ "
+ERROR_WIDTH = 70  # columns that the text of an error is wrapped to
 _SHOWN = 12  # entries of a run that generate nothing, of which the rest is counted only
 
 
@@ -120,9 +122,10 @@ def _task_lines(tree: TreeJson) -> Iterator[Line]:
     task = tree["task"]
     symbol, style = STATES.get(task["state"], ("?", ""))
     line: Line = [(f"{symbol} ", style), (task["name"], "bold")]
+    as_expected = task["state"] in ("done", "running")
     if task["data"]:
-        line.append((f" {compact(task['data'], 48 if task['reason'] else 200)}", "dim"))
-    if task["state"] not in ("done", "running"):
+        line.append((f" {compact(task['data'], 200 if as_expected else 48)}", "dim"))
+    if not as_expected:
         line.append((f"  {task['state']}", style))
     if task["reason"]:
         line.append((f": {clean(task['reason'])}", style))
@@ -144,8 +147,6 @@ def _branch_lines(branch: BranchJson) -> Iterator[Line]:
         line.append((f"  {run['state']}", style))
     if run["reason"]:
         line.append((f": {clean(run['reason'])}", style))
-    if run["error"]:
-        line.append((f"  {error_text(run['error'])}", "bad"))
     yield line
     children = _children_by_entry(branch)
     shown = _worth_showing(entries, children)
@@ -153,6 +154,9 @@ def _branch_lines(branch: BranchJson) -> Iterator[Line]:
     if len(shown) < len(entries):
         blocks.append(iter([[(f"… {len(entries) - len(shown)} more entries", "dim")]]))
     blocks += [_task_lines(child) for child in children.values()]
+    if run["error"]:
+        why = textwrap.wrap(error_text(run["error"]), ERROR_WIDTH, break_on_hyphens=False)
+        blocks.append(iter([[(text, "bad")] for text in why]))
     for at, block in enumerate(blocks):
         yield from _nested(block, at == len(blocks) - 1)
 

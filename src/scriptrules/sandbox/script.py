@@ -20,7 +20,7 @@ import greenlet
 
 from scriptrules.journal import Intent
 from scriptrules.model import Failure
-from scriptrules.sandbox import payload, signals
+from scriptrules.sandbox import meter, payload, signals
 from scriptrules.sandbox.formatting import scrub, to_text
 from scriptrules.sandbox.guards import Namespace
 from scriptrules.sandbox.handles import ExecutionHandle, NewTask, TaskHandle
@@ -175,6 +175,7 @@ class Script(RuleScope):
             if blocks and recorded.outcome is not None:
                 self.now = recorded.at
                 self.steps = self.budget.steps
+                meter.lap()
                 return recorded.outcome
         else:
             if len(self.intents) >= self.budget.entries_per_slice:
@@ -250,19 +251,31 @@ class Script(RuleScope):
                 raise Diverged(_shown(recorded.name, recorded.args), "the end of main", self.line())
             return Slice(self.slot, "returned", self.intents, self.logs, value=encoded)
         except Diverged as signal:
-            failure = Failure("Divergence", str(signal), line=signal.line or self._line_of(signal.__traceback__))
-            return Slice(self.slot, "diverged", [], self.logs, error=failure, line=failure.line or 0)
-        except FailSignal as signal:
-            failure = Failure("Failed", str(signal), line=self._line_of(signal.__traceback__))
-            return Slice(self.slot, "failed", self.intents, self.logs, error=failure)
-        except signals.LimitExceeded as signal:
-            return self._limit(signal.kind, signal.message, signal)
-        except MemoryError as error:
-            return self._limit("memory", "more memory than a worker has", error)
-        except RecursionError as error:
-            return self._limit("recursion", "nested too deep", error)
-        except Exception as error:
-            return Slice(self.slot, "raised", [], self.logs, error=self.failure(error))
+            return self._diverged(str(signal), signal.line or self._line_of(signal.__traceback__))
+        except (FailSignal, signals.LimitExceeded, MemoryError, RecursionError, Exception) as error:
+            if self.seq < len(self.past):
+                recorded = self.past[self.seq]
+                got = f"{type(error).__name__}: {scrub(_message(error))[:200]}"
+                return self._diverged(
+                    f"expected {_shown(recorded.name, recorded.args)}, got {got}", self._line_of(error.__traceback__)
+                )
+            return self._ended_by(error)
+
+    def _ended_by(self, error: BaseException) -> Slice:
+        """The slice in which main ended by an error of its own, a limit, or fail()."""
+        line = self._line_of(error.__traceback__)
+        match error:
+            case FailSignal():
+                return Slice(
+                    self.slot, "failed", self.intents, self.logs, error=Failure("Failed", str(error), line=line)
+                )
+            case signals.LimitExceeded():
+                return self._limit(error.kind, error.message, line)
+            case MemoryError():
+                return self._limit("memory", "more memory than a worker has", line)
+            case RecursionError():
+                return self._limit("recursion", "nested too deep", line)
+        return Slice(self.slot, "raised", [], self.logs, error=self.failure(error))
 
     def generate(self, how: str, name: str, data: dict[str, Any]) -> TaskHandle:
         """An entry that generates a task."""
@@ -274,12 +287,15 @@ class Script(RuleScope):
 
     # ---- failures, as the author sees them
 
-    def _limit(self, kind: str, message: str, error: BaseException) -> Slice:
-        line = self._line_of(error.__traceback__)
+    def _diverged(self, message: str, line: int | None) -> Slice:
+        failure = Failure("Divergence", message, line=line)
+        return Slice(self.slot, "diverged", [], self.logs, error=failure, line=line or 0)
+
+    def _limit(self, kind: str, message: str, line: int | None) -> Slice:
         failure = Failure("LimitExceeded", f"{kind}: {message}", line=line, code="SR600")
         return Slice(self.slot, "limit", [], self.logs, error=failure, line=line or 0, fatal=kind == "memory")
 
-    def failure(self, error: Exception) -> Failure:
+    def failure(self, error: BaseException) -> Failure:
         """An exception of the script with the author's own lines and nothing of ours."""
         return Failure(
             type=type(error).__name__,

@@ -8,48 +8,30 @@ from __future__ import annotations
 
 import os
 import platform
-import signal
-from types import FrameType
+import sys
 from typing import Any
 
-from scriptrules.sandbox import signals, wire
+from scriptrules.sandbox import meter, signals, wire
 from scriptrules.sandbox.book import Book
 from scriptrules.sandbox.builtins import make_builtins
 from scriptrules.sandbox.confine import Limits
 from scriptrules.sandbox.intrinsics import injected
+from scriptrules.sandbox.meter import Meter
 from scriptrules.sandbox.policy import POLICY_VERSION
 from scriptrules.sandbox.script import Script
 
 SOCKET = 0
 READ_SIZE = 256 * 1024  # bytes
-TICK = 0.02  # CPU seconds between two looks at the budget
 RECURSION_MAX = 600  # frames of Python; each frame of a rule costs two or three with its guards
 
 
-class _Meter:
-    """CPU time of the slice or filter under way, in ticks of a timer: no system call, so no hole in the wall."""
-
-    ticks = 0
-    allowed = 50
-    running = False
-
-
 def prepare(limits: Limits) -> None:
-    """Set up what the process wall forbids later: the timer behind the CPU budget."""
-    signal.signal(signal.SIGPROF, _on_tick)
-    signal.setitimer(signal.ITIMER_PROF, TICK, TICK)
-
-
-def _on_tick(_: int, __: FrameType | None) -> None:
-    _Meter.ticks += 1
-    if _Meter.running and _Meter.ticks > _Meter.allowed:
-        raise signals.LimitExceeded("cpu", f"more than {_Meter.allowed * TICK:g} s of CPU time")
+    """Set up what the process wall forbids later."""
+    meter.install()
 
 
 def main(limits: Limits, walls: dict[str, str]) -> None:
     """Serve until the supervisor closes the socket."""
-    import sys
-
     sys.setrecursionlimit(RECURSION_MAX)
     Worker().serve(walls)
 
@@ -105,7 +87,7 @@ class Worker:
                 self._budget = request.budget
                 self._builtins.update(injected(request.functions))
                 self._book = Book(self._builtins, self._budget, self._announce_filter)
-                _Meter.allowed = max(1, round(request.budget.cpu_seconds / TICK))
+                meter.allow(request.budget.cpu_seconds)
 
     # ---- requests
 
@@ -155,20 +137,20 @@ class Worker:
 
     def _metered(self, step: Any) -> Any:
         """Do `step` under the CPU budget. A tick that comes after the last line of the script is nobody's fault."""
-        _Meter.ticks = 0
-        _Meter.running = True
+        meter.lap()
+        Meter.running = True
         try:
             try:
                 return step()
             finally:
-                _Meter.running = False
+                Meter.running = False
         finally:
             signals.current = signals.Scope()
 
     # ---- the wire
 
     def _announce_filter(self, rule: str) -> None:
-        _Meter.ticks = 0
+        meter.lap()
         self._announce(rule, main=False)
 
     def _announce(self, rule: str, main: bool) -> None:

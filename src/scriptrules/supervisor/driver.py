@@ -23,11 +23,12 @@ from scriptrules.supervisor import transitions
 from scriptrules.supervisor.answers import answer_of, summary_of
 from scriptrules.supervisor.arguments import WorkerLied
 from scriptrules.supervisor.background import Background, Observers
+from scriptrules.supervisor.decision import CancelTask, Decision, Go, Replay, Setting, Start, Stop
+from scriptrules.supervisor.entries import past_of
 from scriptrules.supervisor.executions import Executions, Outcome
 from scriptrules.supervisor.live import LiveRun, LiveRuns
 from scriptrules.supervisor.matching import view_of
 from scriptrules.supervisor.timers import Timers
-from scriptrules.supervisor.transitions import Decision, Setting
 
 log = structlog.get_logger(__name__)
 
@@ -127,20 +128,21 @@ class Driver:
         for wake in decision.wakes:
             if wake.due is not None:
                 self.timers.expect(wake.due)
+        stopping = {effect.key for effect in decision.effects if isinstance(effect, Stop)}
         for wake in decision.done:
-            if wake.kind in ("execution", "function"):
+            if wake.kind in ("execution", "function") and wake.key not in stopping:
                 self.executions.release(wake.key)
         for effect in decision.effects:
             match effect:
-                case transitions.Go():
+                case Go():
                     self._go(live, effect.outcome)
-                case transitions.Start():
+                case Start():
                     self.begin(live, effect.seq)
-                case transitions.Stop():
-                    self.executions.stop(live.run, effect.seq, effect.attempt)
-                case transitions.Replay():
+                case Stop():
+                    self.executions.stop(effect.key)
+                case Replay():
                     self.replay(live)
-                case transitions.CancelTask():
+                case CancelTask():
                     self._background.spawn(_quietly(self.cancel_quietly, effect.id))
         self.offer([task for task in decision.tasks if task.state is TaskState.NEW])
         if decision.ended:
@@ -190,7 +192,7 @@ class Driver:
         view = view_of(live.task)
         if run.reasons:
             view = replace(view, reasons=run.reasons)
-        past = transitions.past_of(live.entries, self._setting.blocking, run.created)
+        past = past_of(live.entries, self._setting.blocking, run.created)
 
         def make(number: int, slot: int) -> wire.Replay:
             return wire.Replay(number, slot, run.rule, run.digest, view, run.attempt, run.created, past)

@@ -33,7 +33,7 @@ from scriptrules.model import (
 from scriptrules.plugins.executor import Executor, ExecutorContext, LogChunk
 from scriptrules.plugins.manager import Plugins
 from scriptrules.supervisor.arguments import run_args
-from scriptrules.supervisor.transitions import failed_result
+from scriptrules.supervisor.entries import failed_result
 
 log = structlog.get_logger(__name__)
 
@@ -78,6 +78,7 @@ class Executions:
         self._active: dict[str, asyncio.Task[None] | None] = {}  # by key; None once its start is acknowledged
         self._host_of: dict[str, str] = {}
         self._stopped: set[str] = set()
+        self._calls: set[str] = set()  # keys that are calls of plugins' functions
         self._consumers: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         for name, table in config.hosts.items():
@@ -107,32 +108,34 @@ class Executions:
         key = execution_key(run, entry.seq, entry.attempt)
         if key in self._active:
             return
+        if entry.name != "run":
+            self._calls.add(key)
         work = self._execute(key, run, task, entry) if entry.name == "run" else self._call(key, run, entry)
         job = asyncio.create_task(work)
         self._active[key] = job
         self._tasks.add(job)
         job.add_done_callback(self._tasks.discard)
 
-    def stop(self, run: Run, seq: int, attempt: int) -> None:
-        """Stop what an entry has started."""
-        key = execution_key(run, seq, attempt)
+    def stop(self, key: str) -> None:
+        """Stop what this attempt has started; its outcome is reported in any case."""
         if key not in self._active:
             self._report(key, None, Failure("Cancelled", "cancelled before it was started"), None)
             return
         self._stopped.add(key)
-        host = self._host_of.get(key)
         job = self._active[key]
-        if host is None and job is not None:
-            job.cancel()  # a function of a plugin, or a host that could not be reached yet
+        if key in self._host_of:
+            self._spawn(self._stop(self._host_of[key], key))
+        elif job is not None and key in self._calls:
+            job.cancel()
             self._report(key, None, Failure("Cancelled", "cancelled"), None)
-        elif host is not None:
-            self._spawn(self._stop(host, key))
+        # Otherwise its host is just being asked to start it: `_ensure` stops it as soon as that is certain.
 
     def release(self, key: str) -> None:
         """The result of this attempt is committed."""
         host = self._host_of.pop(key, None)
         self._active.pop(key, None)
         self._stopped.discard(key)
+        self._calls.discard(key)
         if host is not None:
             self._spawn(self._release(host, key))
 
@@ -184,6 +187,10 @@ class Executions:
                 await executor.ensure(request, may_create)
                 break
             except HostUnavailable as error:
+                if request.key in self._stopped:
+                    failure = Failure("Cancelled", "cancelled while its host could not be reached")
+                    self._report(request.key, None, failure, Verdict.UNKNOWN)
+                    return
                 log.warning("host.unavailable", host=request.host, key=request.key, problem=error.message, again=pause)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, RETRY_MAX)

@@ -19,12 +19,12 @@ from scriptrules.sandbox.pool import Job, Loss, Pool, Worker
 from scriptrules.store.protocol import Change, Committed, Store, TaskMove
 from scriptrules.supervisor.arguments import WorkerLied
 from scriptrules.supervisor.background import Background, Observers
+from scriptrules.supervisor.decision import Decision, Setting
 from scriptrules.supervisor.driver import Driver
 from scriptrules.supervisor.live import LiveRun, LiveRuns
 from scriptrules.supervisor.matching import on_taken, view_of
 from scriptrules.supervisor.rules import Rules
 from scriptrules.supervisor.states import TASK
-from scriptrules.supervisor.transitions import Decision, Setting
 
 log = structlog.get_logger(__name__)
 

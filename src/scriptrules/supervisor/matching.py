@@ -7,7 +7,8 @@ import msgspec
 from scriptrules.model import RUN_FINAL, Failure, Run, RunState, Task, TaskState
 from scriptrules.sandbox.wire import Slice, Started, Taken, TaskView
 from scriptrules.store.protocol import TaskMove
-from scriptrules.supervisor.transitions import Decision, Setting, on_slice
+from scriptrules.supervisor.decision import Decision, Setting
+from scriptrules.supervisor.transitions import on_slice
 
 REASONS_SHOWN = 5  # near misses that the reason of an unmatched task names
 

@@ -21,12 +21,12 @@ from scriptrules.sandbox.pool import Pool
 from scriptrules.store.protocol import Change, Filter, Ingested, Store, TaskMove
 from scriptrules.supervisor import transitions
 from scriptrules.supervisor.background import Background, Observers
+from scriptrules.supervisor.decision import Setting
 from scriptrules.supervisor.driver import Driver
 from scriptrules.supervisor.executions import Executions
 from scriptrules.supervisor.live import LiveRuns
 from scriptrules.supervisor.matcher import Matcher
 from scriptrules.supervisor.rules import Rules
-from scriptrules.supervisor.transitions import Setting
 
 log = structlog.get_logger(__name__)
 

@@ -8,7 +8,7 @@ machines as tables.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -28,7 +28,6 @@ from scriptrules.model import (
     RUN_FINAL,
     Entry,
     EntryState,
-    ExecutionResult,
     Failure,
     LogLine,
     Run,
@@ -38,7 +37,7 @@ from scriptrules.model import (
     Verdict,
     execution_key,
 )
-from scriptrules.sandbox.wire import Outcome, Past, Slice
+from scriptrules.sandbox.wire import Outcome, Slice
 from scriptrules.store.protocol import Wake
 from scriptrules.supervisor.arguments import (
     GenerateArgs,
@@ -51,65 +50,21 @@ from scriptrules.supervisor.arguments import (
     sleep_args,
     wait_args,
 )
-from scriptrules.supervisor.states import EXITS, RUN
+from scriptrules.supervisor.decision import CancelTask, Decision, Effect, Go, Replay, Setting, Start, Stop, move
+from scriptrules.supervisor.entries import (
+    came_from_outside,
+    child_of,
+    is_final,
+    is_function,
+    is_generated,
+    is_outstanding,
+    outcome_of,
+    outstanding,
+    task_wakes,
+)
+from scriptrules.supervisor.states import EXITS
 
-OUTSIDE = frozenset({"wait", "sleep", "receive", "sleep_until", "hold"})  # what begins a new count of hops
 BACKOFF_FIRST, BACKOFF_MAX = 1.0, 300.0  # seconds before a failed execution's next attempt
-
-
-# ---- decisions
-
-
-class Go(msgspec.Struct, frozen=True):
-    """Let the script go on with this outcome."""
-
-    outcome: Outcome
-
-
-class Start(msgspec.Struct, frozen=True):
-    """Start the execution, or call the plugin's function, of this entry."""
-
-    seq: int
-
-
-class Stop(msgspec.Struct, frozen=True):
-    """Stop the execution of this entry."""
-
-    seq: int
-    attempt: int
-
-
-class CancelTask(msgspec.Struct, frozen=True):
-    """Cancel a task that only this run waited for: a callee."""
-
-    id: str
-
-
-class Replay(msgspec.Struct, frozen=True):
-    """Execute the script again from the top."""
-
-
-Effect = Go | Start | Stop | CancelTask | Replay
-
-
-class Decision(msgspec.Struct):
-    run: Run
-    records: list[Record] = []
-    tasks: list[Task] = []
-    wakes: list[Wake] = []
-    done: list[Wake] = []
-    effects: list[Effect] = []
-    ended: bool = False  # the run has reached a final state by this
-
-
-class Setting(msgspec.Struct, frozen=True):
-    """What decisions need to know of the installation."""
-
-    new_id: Callable[[str], str]
-    blocking: frozenset[str]  # functions that block
-    retries: dict[str, int]  # of plugin functions
-    hop_max: int
-    call_depth_max: int
 
 
 # ---- facts from the worker
@@ -124,6 +79,7 @@ def on_slice(run: Run, entries: Sequence[Entry], task: Task, piece: Slice, now: 
     decision = Decision(run)
     if piece.end in ("blocked", "returned", "failed"):
         _take_entries(decision, entries, task, piece, now, setting)
+    _check_logs(piece, len(entries) + len(piece.entries))
     known = _updated(entries, decision.records)
     if piece.end == "blocked":
         _block(decision, known, piece, now, setting)
@@ -131,12 +87,20 @@ def on_slice(run: Run, entries: Sequence[Entry], task: Task, piece: Slice, now: 
         check_json(piece.value)
         _end_main(decision, known, piece.value, None, now)
     elif piece.end == "diverged":
-        _move(decision, RunState.HELD, now, reason="divergence", error=piece.error)
+        move(decision, RunState.HELD, now, reason="divergence", error=piece.error)
     elif piece.end in ("raised", "failed", "limit"):
         _end_main(decision, known, None, piece.error or Failure("RuntimeError", "no reason was given"), now)
     else:
         raise WorkerLied(f"a slice cannot end by {piece.end!r}")
     return decision
+
+
+def _check_logs(piece: Slice, last: int) -> None:
+    for line in piece.logs:
+        if not 0 <= line.seq <= last:
+            raise WorkerLied("a line of the log that belongs to no entry")
+        if line.fields is not None:
+            check_json(line.fields)
 
 
 def _take_entries(
@@ -147,7 +111,7 @@ def _take_entries(
         return
     run = decision.run
     results: dict[int, msgspec.Raw] = {}
-    waited = any(_came_from_outside(entry, entries) for entry in entries)
+    waited = any(came_from_outside(entry, entries) for entry in entries)
     last = len(piece.entries) - 1
     rows = []
     for at, intent in enumerate(piece.entries):
@@ -235,7 +199,7 @@ def _block(decision: Decision, known: Sequence[Entry], piece: Slice, now: int, s
         if piece.entries:
             raise WorkerLied("the script waits for what it has been given")
         decision.effects.append(Go(outcome_of(entry, known)))  # it came while the script was being replayed
-        _move(decision, RunState.RUNNING, now)
+        move(decision, RunState.RUNNING, now)
         return
     if entry.name == "wait":
         _watch_tasks(decision, entry, known)
@@ -244,9 +208,9 @@ def _block(decision: Decision, known: Sequence[Entry], piece: Slice, now: int, s
             _finish_wait(decision, entry, known, fulfilled, now)
             return
     if entry.name == "hold":
-        _move(decision, RunState.HELD, now, reason=f"hold: {hold_args(entry.args).reason}")
+        move(decision, RunState.HELD, now, reason=f"hold: {hold_args(entry.args).reason}")
     else:
-        _move(decision, RunState.WAITING, now, reason=entry.name if entry.name in EXITS else "wait")
+        move(decision, RunState.WAITING, now, reason=entry.name if entry.name in EXITS else "wait")
 
 
 def _watch_tasks(decision: Decision, entry: Entry, known: Sequence[Entry]) -> None:
@@ -255,7 +219,7 @@ def _watch_tasks(decision: Decision, entry: Entry, known: Sequence[Entry]) -> No
         if not 0 < seq < entry.seq:
             raise WorkerLied("a wait for what does not exist")
         target = known[seq - 1]
-        if target.name in ("emit", "return") and not _is_final(target):
+        if is_generated(target) and not is_final(target):
             decision.wakes.append(Wake(decision.run.id, entry.seq, "task", child_of(target)))
 
 
@@ -314,7 +278,7 @@ def on_timer(run: Run, entries: Sequence[Entry], wake: Wake, now: int) -> Decisi
         return decision
     if entry.name == "wait":
         failure = Failure("TimeoutError", f"wait() timed out after {wait_args(entry.args).timeout:g} s")
-        decision.done += _task_wakes(run.id, entry, entries)
+        decision.done += task_wakes(run.id, entry, entries)
         _finish_entry(decision, entry, EntryState.FAILED, None, failure, now)
     else:
         _finish_entry(decision, entry, EntryState.DONE, b"null", None, now)
@@ -341,7 +305,7 @@ def on_task_ended(
         state = EntryState.DONE if error is None else EntryState.FAILED
         _finish_entry(decision, entry, state, summary if error is None else None, error, now)
         return decision
-    target = next((one for one in entries if one.name in ("emit", "return") and child_of(one) == wake.key), None)
+    target = next((one for one in entries if is_generated(one) and child_of(one) == wake.key), None)
     if target is None:
         return decision
     decision.records.append(EndRecord(now, target.seq, EntryState.DONE, msgspec.Raw(summary)))
@@ -362,7 +326,7 @@ def _after_end(decision: Decision, entries: Sequence[Entry], seq: int, now: int,
     waiting = known[-1]
     if waiting.seq == seq and waiting.name in setting.blocking:
         decision.effects.append(Go(outcome_of(waiting, known)))
-        _move(decision, RunState.RUNNING, now)
+        move(decision, RunState.RUNNING, now)
     elif waiting.name == "wait" and waiting.state not in ENTRY_FINAL:
         fulfilled = _fulfilled(waiting, known)
         if fulfilled is not None:
@@ -373,12 +337,12 @@ def _finish_wait(decision: Decision, entry: Entry, known: Sequence[Entry], ready
     args = wait_args(entry.args)
     if args.timeout is not None:
         decision.done.append(Wake(decision.run.id, entry.seq, "timer"))
-    decision.done += _task_wakes(decision.run.id, entry, known)
+    decision.done += task_wakes(decision.run.id, entry, known)
     result = msgspec.json.encode({"ready": ready})
     decision.records.append(EndRecord(now, entry.seq, EntryState.DONE, msgspec.Raw(result)))
     ended = msgspec.structs.replace(entry, state=EntryState.DONE, result=result, ended=now)
     decision.effects.append(Go(outcome_of(ended, known)))
-    _move(decision, RunState.RUNNING, now)
+    move(decision, RunState.RUNNING, now)
 
 
 def _finish_entry(
@@ -388,13 +352,13 @@ def _finish_entry(
     decision.records.append(EndRecord(now, entry.seq, state, raw, error))
     if decision.run.state is RunState.WAITING or entry.name == "hold":
         decision.effects.append(Go(Outcome(result or b"null", error)))
-        _move(decision, RunState.RUNNING, now)
+        move(decision, RunState.RUNNING, now)
 
 
 def _fulfilled(entry: Entry, known: Sequence[Entry]) -> list[int] | None:
     """What a wait gives its script, if it can end now."""
     args = wait_args(entry.args)
-    ended = [seq for seq in args.what if _is_final(known[seq - 1])]
+    ended = [seq for seq in args.what if is_final(known[seq - 1])]
     if args.any and ended:
         return [min(ended, key=lambda seq: (known[seq - 1].ended or 0, seq))]
     return args.what if len(ended) == len(args.what) else None
@@ -405,19 +369,24 @@ def _fulfilled(entry: Entry, known: Sequence[Entry]) -> list[int] | None:
 
 def on_cancel(run: Run, entries: Sequence[Entry], now: int) -> Decision:
     """Somebody cancels the run. Its executions and callees are stopped; the script gets no chance to act."""
-    decision = Decision(run)
+    decision = Decision(run, effects=_let_go(run, entries))
     decision.done = outstanding(run, entries, kinds=frozenset({"timer", "task", "call", "again"}))
     for entry in entries:
-        if entry.state in ENTRY_FINAL:
-            continue
-        if entry.name == "call":
-            decision.effects.append(CancelTask(child_of(entry)))
-        if entry.name == "run" or _is_function(entry):
-            decision.effects.append(Stop(entry.seq, entry.attempt))
-        else:
+        if entry.state not in ENTRY_FINAL and not is_outstanding(entry):
             decision.records.append(EndRecord(now, entry.seq, EntryState.CANCELLED))
     _end_main(decision, _updated(entries, decision.records), None, Failure("Cancelled", "cancelled"), now)
     return decision
+
+
+def _let_go(run: Run, entries: Sequence[Entry]) -> list[Effect]:
+    """Stop the executions of a run, and cancel the tasks that only it waits for."""
+    effects: list[Effect] = []
+    for entry in entries:
+        if entry.state not in ENTRY_FINAL and entry.name == "call":
+            effects.append(CancelTask(child_of(entry)))
+        elif is_outstanding(entry):
+            effects.append(Stop(execution_key(run, entry.seq, entry.attempt)))
+    return effects
 
 
 def on_resume(run: Run, entries: Sequence[Entry], now: int) -> Decision:
@@ -428,7 +397,7 @@ def on_resume(run: Run, entries: Sequence[Entry], now: int) -> Decision:
     if held_itself and last is not None and last.name == "hold" and last.state not in ENTRY_FINAL:
         _finish_entry(decision, last, EntryState.DONE, b"null", None, now)
     else:
-        _move(decision, RunState.QUEUED, now, error=None)
+        move(decision, RunState.QUEUED, now, error=None)
         decision.effects.append(Replay())
     return decision
 
@@ -444,11 +413,12 @@ def on_retry(run: Run, entries: Sequence[Entry], digest: str, from_start: bool, 
     if from_start:
         attempt += 1
         decision.done = outstanding(run, entries)
+        decision.effects += _let_go(run, entries)
         if entries:
             decision.records.append(CutRecord(now, 1))
     else:
         _undo_failure(decision, entries, now)
-    _move(decision, RunState.QUEUED, now, digest=digest, value=None, error=None, ended=None, attempt=attempt)
+    move(decision, RunState.QUEUED, now, digest=digest, value=None, error=None, ended=None, attempt=attempt)
     decision.effects.append(Replay())
     return decision
 
@@ -460,10 +430,15 @@ def _undo_failure(decision: Decision, entries: Sequence[Entry], now: int) -> Non
     run, last = decision.run, entries[-1]
     again: list[int] = []
     if last.name == "wait":
-        again = [seq for seq in wait_args(last.args).what if entries[seq - 1].state is EntryState.FAILED]
-    elif last.state is EntryState.FAILED and _is_function(last):
+        targets = [entries[seq - 1] for seq in wait_args(last.args).what]
+        again = [target.seq for target in targets if target.state is EntryState.FAILED]
+        for target in targets:
+            if is_generated(target) and is_final(target) and b'"status":"done"' not in (target.result or b""):
+                unknown = msgspec.json.encode({"task": child_of(target)})  # it may have been retried since
+                decision.records.append(EndRecord(now, target.seq, EntryState.DONE, msgspec.Raw(unknown)))
+    elif last.state is EntryState.FAILED and is_function(last):
         again = [last.seq]
-    anew = last.name == "wait" and (again or last.state is not EntryState.DONE)
+    anew = last.name == "wait" and (again or decision.records or last.state is not EntryState.DONE)
     if anew or (last.name == "call" and last.state is EntryState.FAILED):
         decision.done = outstanding(run, [last], entries=entries)
         decision.records.append(CutRecord(now, last.seq))  # the script comes to it again, and waits anew
@@ -478,7 +453,7 @@ def _undo_failure(decision: Decision, entries: Sequence[Entry], now: int) -> Non
 def on_hold(run: Run, reason: str, failure: Failure, now: int) -> Decision:
     """The engine cannot go on with the run by itself."""
     decision = Decision(run)
-    _move(decision, RunState.HELD, now, reason=reason, error=failure)
+    move(decision, RunState.HELD, now, reason=reason, error=failure)
     return decision
 
 
@@ -487,16 +462,16 @@ def on_hold(run: Run, reason: str, failure: Failure, now: int) -> Decision:
 
 def _end_main(decision: Decision, known: Sequence[Entry], value: bytes | None, error: Failure | None, now: int) -> None:
     """`main` is over: the run ends now, or with its last execution."""
-    if any(_is_outstanding(entry) for entry in known):
+    if any(is_outstanding(entry) for entry in known):
         reason = "cancelling" if error is not None and error.type == "Cancelled" else "executions"
-        _move(decision, RunState.WAITING, now, reason=reason, value=value, error=error)
+        move(decision, RunState.WAITING, now, reason=reason, value=value, error=error)
         return
     if error is None:
         error = _nobody_waited(known)
     state = RunState.DONE if error is None else RunState.FAILED
     if error is not None and error.type == "Cancelled":
         state = RunState.CANCELLED
-    _move(decision, state, now, value=value, error=error, ended=now)
+    move(decision, state, now, value=value, error=error, ended=now)
     decision.ended = True
 
 
@@ -510,49 +485,6 @@ def _nobody_waited(entries: Sequence[Entry]) -> Failure | None:
             name = run_args(entry.args).name
             return Failure("ExecutionFailed", f"{name}: {reason} (nobody waited for it)", line=entry.line)
     return None
-
-
-# ---- what the script is given
-
-
-def outcome_of(entry: Entry, known: Sequence[Entry]) -> Outcome:
-    """What a blocking entry that has ended gives its script."""
-    if entry.error is not None:
-        return Outcome(error=entry.error)
-    if entry.name != "wait" or entry.result is None:
-        return Outcome(entry.result or b"null")
-    ready = msgspec.json.decode(entry.result)["ready"]
-    return Outcome(msgspec.json.encode([_result_of(known[seq - 1]) for seq in ready]))
-
-
-def _result_of(entry: Entry) -> dict[str, object]:
-    decoded = msgspec.json.decode(entry.result) if entry.result else None
-    if entry.name == "run":
-        fields = decoded or {"status": "failed", "reason": entry.error.message if entry.error else "cancelled"}
-        return {**fields, "name": run_args(entry.args).name, "seq": entry.seq}
-    if entry.name in ("emit", "return"):
-        return {**(decoded or {}), "name": generate_args(entry.args).name, "seq": entry.seq}
-    status = "done" if entry.error is None else "failed"
-    reason = entry.error.message if entry.error else None
-    return {"status": status, "value": decoded, "reason": reason, "name": entry.name, "seq": entry.seq}
-
-
-def past_of(entries: Sequence[Entry], blocking: frozenset[str], began: int) -> list[Past]:
-    """The journal as a replay needs it."""
-    return [
-        Past(
-            entry.name,
-            entry.args,
-            outcome_of(entry, entries) if entry.name in blocking and entry.state in ENTRY_FINAL else None,
-            entry.ended or began,
-        )
-        for entry in entries
-    ]
-
-
-def failed_result(host: str, reason: str) -> bytes:
-    """The result of an execution that was never started."""
-    return msgspec.json.encode(ExecutionResult("failed", reason=reason, host=host))
 
 
 # ---- helpers
@@ -569,68 +501,6 @@ def log_line(at: int, seq: int, text: str, fields: bytes | None) -> LogLine:
     return LogLine(at, seq, "log", text, fields)
 
 
-def child_of(entry: Entry) -> str:
-    """The id of the task that an entry has generated."""
-    return str(msgspec.json.decode(entry.result or b"{}").get("task", "")) if entry.result else ""
-
-
-def outstanding(
-    run: Run, some: Sequence[Entry], entries: Sequence[Entry] | None = None, kinds: frozenset[str] | None = None
-) -> list[Wake]:
-    """The wakes that unfinished entries of a run have: `some` of its `entries` (default: all of them)."""
-    wakes = []
-    for entry in some:
-        if entry.state in ENTRY_FINAL:
-            continue
-        if entry.name == "run" or _is_function(entry):
-            kind = "execution" if entry.name == "run" else "function"
-            wakes.append(Wake(run.id, entry.seq, kind, execution_key(run, entry.seq, entry.attempt)))
-            wakes.append(Wake(run.id, entry.seq, "again"))
-        elif entry.name == "call":
-            wakes.append(Wake(run.id, entry.seq, "call", child_of(entry)))
-        else:
-            wakes.append(Wake(run.id, entry.seq, "timer"))
-            if entry.name == "wait":
-                wakes += _task_wakes(run.id, entry, entries or some)
-    return [wake for wake in wakes if kinds is None or wake.kind in kinds]
-
-
-_ENGINE = frozenset({"run", "wait", "emit", "return", "call", "sleep", "hold"})
-
-
-def _is_function(entry: Entry) -> bool:
-    return entry.name not in _ENGINE
-
-
-def _is_outstanding(entry: Entry) -> bool:
-    return (entry.name == "run" or _is_function(entry)) and entry.state not in ENTRY_FINAL
-
-
-def _is_over(run: Run) -> bool:
-    """Whether `main` has ended, if only its executions have not. The error of a held run is why it is held."""
-    return run.state in RUN_FINAL or (run.state is RunState.WAITING and (run.value or run.error) is not None)
-
-
-def _came_from_outside(entry: Entry, entries: Sequence[Entry]) -> bool:
-    """Whether the run has waited here for something that is not itself a task."""
-    if entry.name != "wait":
-        return entry.name in OUTSIDE
-    tasks_only = all(entries[seq - 1].name in ("emit", "return") for seq in wait_args(entry.args).what)
-    return not tasks_only or entry.error is not None
-
-
-def _is_final(entry: Entry) -> bool:
-    """Whether what a `wait` may wait for has ended. An emitted task has once its status was written to its entry."""
-    if entry.name in ("emit", "return"):
-        return entry.result is not None and b'"status"' in entry.result
-    return entry.state in ENTRY_FINAL
-
-
-def _task_wakes(run: str, entry: Entry, known: Sequence[Entry]) -> list[Wake]:
-    targets = (known[seq - 1] for seq in wait_args(entry.args).what)
-    return [Wake(run, entry.seq, "task", child_of(target)) for target in targets if target.name in ("emit", "return")]
-
-
 def _retries(entry: Entry, setting: Setting) -> int:
     return run_args(entry.args).retries if entry.name == "run" else setting.retries.get(entry.name, 0)
 
@@ -642,8 +512,6 @@ def _updated(entries: Sequence[Entry], records: Iterable[Record]) -> list[Entry]
     return known
 
 
-def _move(decision: Decision, state: RunState, now: int, reason: str | None = None, **changes: object) -> None:
-    run = decision.run
-    if state not in RUN[run.state]:
-        raise AssertionError(f"a run cannot go from {run.state} to {state}")
-    decision.run = msgspec.structs.replace(run, state=state, since=now, reason=reason, **changes)
+def _is_over(run: Run) -> bool:
+    """Whether `main` has ended, if only its executions have not. The error of a held run is why it is held."""
+    return run.state in RUN_FINAL or (run.state is RunState.WAITING and (run.value or run.error) is not None)

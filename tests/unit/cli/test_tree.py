@@ -126,6 +126,13 @@ def test_a_run_with_many_entries_shows_the_first_and_whatever_is_not_done() -> N
     assert any("run h i (x)  started" in line for line in lines)
 
 
+def test_the_error_of_a_run_is_wrapped_so_that_all_of_it_can_be_read() -> None:
+    message = "word " * 60
+    lines = text_of(task("failed", branch("failed", error={"type": "E", "message": message, "line": 3})))
+    assert " ".join(lines).count("word") == 60
+    assert lines[-1].endswith("(line 3)")
+
+
 def test_no_line_is_wider_than_asked_for() -> None:
     made = branch("failed", entry("log_it", text="x" * 300), error={"type": "E", "message": "y" * 300, "line": 3})
     assert max(map(len, text_of(task("failed", made, name="n" * 200), 60))) <= 60

@@ -32,7 +32,8 @@ from scriptrules.sandbox.wire import Outcome, Slice
 from scriptrules.store.protocol import Wake
 from scriptrules.supervisor import states, transitions
 from scriptrules.supervisor.arguments import WorkerLied
-from scriptrules.supervisor.transitions import CancelTask, Decision, Go, Replay, Setting, Start, Stop
+from scriptrules.supervisor.decision import CancelTask, Decision, Go, Replay, Setting, Start, Stop
+from scriptrules.supervisor.entries import child_of, past_of
 
 TASK = Task("t0", "upload.finished", b"{}", TaskState.RUNNING, 0, 0, root="t0", hop=4, depth=2)
 BROKEN = Failure("ExecutionFailed", "exit code 3")
@@ -569,7 +570,7 @@ def test_cancelling_stops_executions_and_callees_and_ends_with_them() -> None:
     live = Live(make_setting())
     live.slice(started(), intent("post"), call())
     decision = live.cancel()
-    assert set(decision.effects) == {Stop(1, 1), Stop(2, 1), CancelTask("t1")}
+    assert set(decision.effects) == {Stop("r0-1-1-1"), Stop("r0-1-2-1"), CancelTask("t1")}
     assert (live.run.state, live.run.reason) == (RunState.WAITING, "cancelling")
     assert live.kinds == {(1, "execution"), (2, "function")}
     assert live.entries[2].state is EntryState.CANCELLED
@@ -599,7 +600,7 @@ def test_what_is_cancelled_is_not_tried_again() -> None:
     live.slice(started(retries=5), wait(1))
     live.ended(1, {}, BROKEN)
     decision = live.cancel()
-    assert decision.effects == [Stop(1, 2)]
+    assert decision.effects == [Stop("r0-1-1-2")]
     assert (1, "again") not in live.kinds
     live.ended(1, {}, BROKEN, attempt=2)
     assert live.run.state is RunState.CANCELLED
@@ -699,7 +700,7 @@ def test_a_replay_gets_the_outcomes_of_blocking_entries_and_nothing_else() -> No
     live.ended(2, {"status": "done"})
     live.slice(wait(2))
     live.slice(intent("fetch"))
-    past = transitions.past_of(live.entries, SETTING.blocking, 7)
+    past = past_of(live.entries, SETTING.blocking, 7)
     assert [one.name for one in past] == ["emit", "run", "sleep", "wait", "fetch"]
     assert [one.outcome is not None for one in past] == [False, False, True, True, False]
     assert past[2].at == live.entries[2].ended
@@ -773,9 +774,7 @@ def is_waited_for(live: Live) -> bool:
     for seq in args["what"]:
         target = live.entries[seq - 1]
         if target.name == "emit":
-            if b'"status"' not in (target.result or b"") and (
-                (last.seq, "task", transitions.child_of(target)) not in live.wakes
-            ):
+            if b'"status"' not in (target.result or b"") and ((last.seq, "task", child_of(target)) not in live.wakes):
                 return False
         elif target.state not in ENTRY_FINAL and seq not in {one for one, _ in own}:
             return False

@@ -1,0 +1,114 @@
+"""What the entries of a run mean: which have ended, what they wait for, and what they give to the script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from scriptrules.model import ENTRY_FINAL, Entry, ExecutionResult, Run, execution_key
+from scriptrules.sandbox.wire import Outcome, Past
+from scriptrules.store.protocol import Wake
+from scriptrules.supervisor.arguments import generate_args, run_args, wait_args
+
+ENGINE = frozenset({"run", "wait", "emit", "return", "call", "sleep", "hold"})  # carried out by the engine itself
+OUTSIDE = frozenset({"wait", "sleep", "receive", "sleep_until", "hold"})  # what begins a new count of hops
+
+
+def outcome_of(entry: Entry, known: Sequence[Entry]) -> Outcome:
+    """What a blocking entry that has ended gives its script."""
+    if entry.error is not None:
+        return Outcome(error=entry.error)
+    if entry.name != "wait" or entry.result is None:
+        return Outcome(entry.result or b"null")
+    ready = msgspec.json.decode(entry.result)["ready"]
+    return Outcome(msgspec.json.encode([_result_of(known[seq - 1]) for seq in ready]))
+
+
+def _result_of(entry: Entry) -> dict[str, object]:
+    decoded = msgspec.json.decode(entry.result) if entry.result else None
+    if entry.name == "run":
+        fields = decoded or {"status": "failed", "reason": entry.error.message if entry.error else "cancelled"}
+        return {**fields, "name": run_args(entry.args).name, "seq": entry.seq}
+    if is_generated(entry):
+        return {**(decoded or {}), "name": generate_args(entry.args).name, "seq": entry.seq}
+    status = "done" if entry.error is None else "failed"
+    reason = entry.error.message if entry.error else None
+    return {"status": status, "value": decoded, "reason": reason, "name": entry.name, "seq": entry.seq}
+
+
+def past_of(entries: Sequence[Entry], blocking: frozenset[str], began: int) -> list[Past]:
+    """The journal as a replay needs it."""
+    return [
+        Past(
+            entry.name,
+            entry.args,
+            outcome_of(entry, entries) if entry.name in blocking and entry.state in ENTRY_FINAL else None,
+            entry.ended or began,
+        )
+        for entry in entries
+    ]
+
+
+def failed_result(host: str, reason: str) -> bytes:
+    """The result of an execution that was never started."""
+    return msgspec.json.encode(ExecutionResult("failed", reason=reason, host=host))
+
+
+def child_of(entry: Entry) -> str:
+    """The id of the task that an entry has generated."""
+    return str(msgspec.json.decode(entry.result or b"{}").get("task", "")) if entry.result else ""
+
+
+def outstanding(
+    run: Run, some: Sequence[Entry], entries: Sequence[Entry] | None = None, kinds: frozenset[str] | None = None
+) -> list[Wake]:
+    """The wakes that unfinished entries of a run have: `some` of its `entries` (default: all of them)."""
+    wakes = []
+    for entry in some:
+        if entry.state in ENTRY_FINAL:
+            continue
+        if entry.name == "run" or is_function(entry):
+            kind = "execution" if entry.name == "run" else "function"
+            wakes.append(Wake(run.id, entry.seq, kind, execution_key(run, entry.seq, entry.attempt)))
+            wakes.append(Wake(run.id, entry.seq, "again"))
+        elif entry.name == "call":
+            wakes.append(Wake(run.id, entry.seq, "call", child_of(entry)))
+        else:
+            wakes.append(Wake(run.id, entry.seq, "timer"))
+            if entry.name == "wait":
+                wakes += task_wakes(run.id, entry, entries or some)
+    return [wake for wake in wakes if kinds is None or wake.kind in kinds]
+
+
+def is_generated(entry: Entry) -> bool:
+    """Whether the entry has generated a task that nobody has to answer."""
+    return entry.name in ("emit", "return")
+
+
+def is_function(entry: Entry) -> bool:
+    return entry.name not in ENGINE
+
+
+def is_outstanding(entry: Entry) -> bool:
+    return (entry.name == "run" or is_function(entry)) and entry.state not in ENTRY_FINAL
+
+
+def came_from_outside(entry: Entry, entries: Sequence[Entry]) -> bool:
+    """Whether the run has waited here for something that is not itself a task."""
+    if entry.name != "wait":
+        return entry.name in OUTSIDE
+    tasks_only = all(is_generated(entries[seq - 1]) for seq in wait_args(entry.args).what)
+    return not tasks_only or entry.error is not None
+
+
+def is_final(entry: Entry) -> bool:
+    """Whether what a `wait` may wait for has ended. An emitted task has once its status was written to its entry."""
+    if is_generated(entry):
+        return entry.result is not None and b'"status"' in entry.result
+    return entry.state in ENTRY_FINAL
+
+
+def task_wakes(run: str, entry: Entry, known: Sequence[Entry]) -> list[Wake]:
+    targets = (known[seq - 1] for seq in wait_args(entry.args).what)
+    return [Wake(run, entry.seq, "task", child_of(target)) for target in targets if is_generated(target)]
