@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -18,11 +18,12 @@ from scriptrules.errors import ConfigError, nearest
 
 FILE = "scriptrules.toml"
 MEGABYTE = 1024 * 1024
+Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     listen: str = "127.0.0.1:8765"
-    body_max: int = 32 * MEGABYTE  # bytes of one request, such as many tasks as NDJSON
+    body_max: Positive = 32 * MEGABYTE  # bytes of one request, such as many tasks as NDJSON
 
 
 class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,22 +33,22 @@ class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SandboxConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Budgets of rule code. Each is there so that one rule cannot cost the others anything."""
 
-    workers: int = 0  # 0: one a processor, at most 8
-    require: str = "default"  # "full": refuse to start where a wall is missing
-    cpu_seconds: float = 1.0  # soft limit of one slice or filter
-    hard_seconds: float = 3.0  # CPU seconds after which the worker is killed
-    memory_mb: int = 512  # of one worker
-    entries_per_slice: int = 10_000
-    entries_per_run: int = 100_000
-    payload_max: int = 256 * 1024  # bytes of one task's data, one entry's arguments or one value
-    depth_max: int = 64  # nested lists and objects in a payload
-    log_max: int = 64 * 1024  # bytes that one slice may print
-    warm_runs: int = 5_000  # suspended runs a worker keeps in memory; others are replayed when they go on
+    workers: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0  # 0: one a processor, at most 8
+    require: Literal["default", "full"] = "default"  # "full": refuse to start where a wall is missing
+    cpu_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 1.0  # soft limit of one slice or filter
+    hard_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 3.0  # CPU seconds after which the worker is killed
+    memory_mb: Annotated[int, msgspec.Meta(ge=64, le=65536)] = 512  # of one worker
+    entries_per_slice: Positive = 10_000
+    entries_per_run: Positive = 100_000
+    payload_max: Positive = 256 * 1024  # bytes of one task's data, one entry's arguments or one value
+    depth_max: Positive = 64  # nested lists and objects in a payload
+    log_max: Positive = 64 * 1024  # bytes that one slice may print
+    warm_runs: Positive = 5_000  # suspended runs a worker keeps in memory; others are replayed when they go on
 
 
 class FlowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    hop_max: int = 100  # generations without an outside wait before a task is held as a loop
-    call_depth_max: int = 64
+    hop_max: Positive = 100  # generations without an outside wait before a task is held as a loop
+    call_depth_max: Positive = 64
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,7 +96,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def listen_address(self) -> tuple[str, int]:
         host, _, port = self.server.listen.rpartition(":")
-        if not host or not port.isdigit():
+        if not host or not port.isdigit() or int(port) > 65535:
             raise ConfigError(f"listen = {self.server.listen!r} is not HOST:PORT, such as 127.0.0.1:8765.")
         return host.strip("[]"), int(port)
 

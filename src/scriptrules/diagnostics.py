@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 import msgspec
+
+from scriptrules.model import Source
 
 
 class CodeInfo(msgspec.Struct, frozen=True):
@@ -23,6 +27,7 @@ class Diagnostic(msgspec.Struct, frozen=True):
     end_line: int | None = None
     end_column: int | None = None
     hint: str = ""
+    file: str = ""  # where it stands, if not in the rule's own file: a library
 
 
 class Rejected(Exception):
@@ -141,6 +146,13 @@ CODES: dict[str, CodeInfo] = {
         "killed", "The worker said nothing for too long, or crashed.", "Do less in one call; bound regular expressions."
     ),
 }
+
+
+def render_in(problem: Diagnostic, source: Source) -> str:
+    """`problem` as it is printed, with its line from the rule's own text or from that of the library it stands in."""
+    if not problem.file:
+        return render(problem, source.text, source.file)
+    return render(problem, source.libraries.get(PurePath(problem.file).stem, ""), problem.file)
 
 
 def render(problem: Diagnostic, text: str, file: str) -> str:

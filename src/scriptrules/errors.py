@@ -116,6 +116,6 @@ class CallFailed(ScriptrulesError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A clause that names the known word most like `word`, or an empty string: `", did you mean 'image'?"`."""
+    """How a sentence about an unknown word ends: `", did you mean 'image'?"`, or `"."` where none is like it."""
     match = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
-    return f", did you mean {match[0]!r}?" if match else ""
+    return f", did you mean {match[0]!r}?" if match else "."

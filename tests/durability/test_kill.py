@@ -78,7 +78,7 @@ def test_a_thousand_tasks_survive_twenty_kills_and_each_execution_is_started_onc
 
 
 def _all_ended(server: Server) -> bool:
-    tasks = server.get("/readyz")["tasks"]
+    tasks = server.get("/api/counts")["tasks"]
     return set(tasks) == {"done"} and tasks["done"] == 2 * TASKS
 
 

@@ -75,7 +75,7 @@ def test_rules_that_are_edited_while_tasks_flow_lose_and_repeat_none() -> None:
             for start in range(0, 3000, 100):
                 ids += server.send_many([{"name": "flow", "data": {"n": n}} for n in range(start, start + 100)])
                 time.sleep(0.05)
-            eventually(lambda: set(server.get("/readyz")["tasks"]) == {"done", "unmatched"}, "all tasks have ended")
+            eventually(lambda: set(server.get("/api/counts")["tasks"]) == {"done", "unmatched"}, "all tasks have ended")
         finally:
             stop.set()
             editor.join()
@@ -93,5 +93,5 @@ def test_a_flood_of_tasks_waits_in_the_store_and_not_in_memory() -> None:
             server.send_many([{"name": "flood", "data": {"n": n}} for n in range(start, start + 5_000)])
         server.kill()
         server.start()
-        eventually(lambda: server.get("/readyz")["tasks"] == {"done": 30_000}, "all tasks have ended")
-        assert server.get("/readyz")["runs"] == {"done": 30_000}
+        eventually(lambda: server.get("/api/counts")["tasks"] == {"done": 30_000}, "all tasks have ended")
+        assert server.get("/api/counts")["runs"] == {"done": 30_000}

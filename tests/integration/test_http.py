@@ -86,14 +86,14 @@ def test_lists_are_filtered_and_paged_newest_first_without_gap_or_repeat(server:
 
 
 def test_ndjson_is_stored_whole_or_not_at_all(server: Server) -> None:
-    before = server.get("/readyz")["tasks"].get("unmatched", 0)
+    before = server.get("/api/counts")["tasks"].get("unmatched", 0)
     body = b'{"name": "bulk"}\n\n{"name": "bu lk"}\n{"name": "bulk", "data": [1]}\n{"name": "bulk", "data": {}}\nxx\n'
     with pytest.raises(Problem) as problem:
         server.request("POST", "/api/tasks", body, "application/x-ndjson")
     assert problem.value.status == 400
     assert problem.value.body["lines"] == [3, 4, 6]
     assert server.all("tasks", name="bulk") == []
-    assert server.get("/readyz")["tasks"].get("unmatched", 0) == before
+    assert server.get("/api/counts")["tasks"].get("unmatched", 0) == before
 
 
 def test_a_key_makes_it_idempotent(server: Server) -> None:

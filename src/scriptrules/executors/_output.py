@@ -91,7 +91,7 @@ def check_options(options: Mapping[str, Json], known: Mapping[str, type | tuple[
     for name, value in options.items():
         if name not in known:
             listed = ", ".join(sorted(known)) or "none"
-            raise InvalidRequest(f"unknown option {name!r} of run(){nearest(name, known) or '.'} It takes: {listed}.")
+            raise InvalidRequest(f"unknown option {name!r} of run(){nearest(name, known)} It takes: {listed}.")
         allowed = known[name]
         types = allowed if isinstance(allowed, tuple) else (allowed,)
         fits = type(value) in types or (type(value) is int and float in types)

@@ -92,7 +92,7 @@ def read_policy(table: Mapping[str, Any], host: str, base_dir: Path) -> Policy:
     fields = Settings.__struct_fields__
     for key in table:
         if key not in fields:
-            raise ConfigError(f"{where}: unknown key {key!r}{nearest(key, fields) or '.'} Known: {', '.join(fields)}.")
+            raise ConfigError(f"{where}: unknown key {key!r}{nearest(key, fields)} Known: {', '.join(fields)}.")
     try:
         settings = msgspec.convert(dict(table), Settings)
     except msgspec.ValidationError as error:
@@ -253,7 +253,7 @@ def _check_program(policy: Policy, image: str) -> None:
     if not image or "\0" in image or ".." in image.split("/"):
         raise InvalidRequest(f"{image!r} names no program. Use one of the host's `programs`, without '..'.")
     if _program_key(image, policy.base_dir) not in policy.programs:
-        close = nearest(image, policy.programs.values()) or "."
+        close = nearest(image, policy.programs.values())
         raise PolicyRefused(
             f"program {image!r} is not allowed on host {policy.host!r}{close} "
             f"To allow it, add {msgspec.json.encode(image).decode()} to programs = [...] "

@@ -18,6 +18,7 @@ from scriptrules.model import Source
 
 LIBRARY_FOLDER = "lib"
 SOURCE_MAX = 256 * 1024  # bytes of one file
+_NAME = re.compile(r"[\w.-]+(/[\w.-]+)*\Z")
 _MENTION = re.compile(r"\blib\s*\.\s*([A-Za-z]\w*)")
 
 
@@ -40,6 +41,8 @@ def read_all(folder: Path) -> tuple[dict[str, Source], list[Unreadable]]:
         name = relative.with_suffix("").as_posix()
         text = _read(path)
         file = f"{folder.name}/{relative.as_posix()}"
+        if not _NAME.match(name):
+            text = ("has a name with other characters than letters, digits, _, - and dots. Rename it.",)
         if isinstance(text, str):
             sources[name] = make_source(name, file, text, libraries)
         else:

@@ -135,7 +135,7 @@ class Compiled:
         texts: dict[str, str] = {}
         for name, text in load.libraries.items():
             file = f"{load.file.split('/')[0]}/lib/{name}.py"
-            libraries[name] = compile_source(text, file).code
+            libraries[name] = _compile_library(text, file)
             texts[file] = text
         if problems:
             raise Rejected(problems)
@@ -149,6 +149,13 @@ class Compiled:
     def plan(self, rule: str) -> Plan | None:
         """The plan with this rule's name."""
         return next((plan for plan in self.plans if plan.rule == rule), None)
+
+
+def _compile_library(text: str, file: str) -> CodeType:
+    try:
+        return compile_source(text, file).code
+    except Rejected as error:
+        raise Rejected([msgspec.structs.replace(problem, file=file) for problem in error.diagnostics]) from None
 
 
 def _metadata_problems(text: str) -> list[Diagnostic]:

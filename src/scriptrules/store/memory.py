@@ -28,6 +28,7 @@ class MemoryStore:
         self._open: dict[str, int] = {}
         self._keys: dict[str, str] = {}
         self._runs: dict[str, Run] = {}
+        self._children: defaultdict[str, list[str]] = defaultdict(list)
         self._runs_of: defaultdict[str, list[str]] = defaultdict(list)
         self._journal: defaultdict[str, list[bytes]] = defaultdict(list)
         self._logs: defaultdict[str, list[tuple[int, LogLine]]] = defaultdict(list)
@@ -66,6 +67,8 @@ class MemoryStore:
     def _insert(self, tasks: Iterable[Task]) -> None:
         for task in tasks:
             self._tasks[task.id] = task
+            if task.parent is not None:
+                self._children[task.parent].append(task.id)
             if task.key is not None:
                 self._keys[task.key] = task.id
 
@@ -148,7 +151,10 @@ class MemoryStore:
     async def tasks(self, filter: Filter) -> list[Task]:
         wanted = {"state": filter.state, "name": filter.name, "parent": filter.parent, "root": filter.root}
         wanted["reason"] = filter.reason
-        found = [task for task in self._tasks.values() if _fits(task, wanted, filter)]
+        source: Iterable[Task] = self._tasks.values()
+        if filter.parent is not None:
+            source = [self._tasks[id] for id in self._children.get(filter.parent, ())]
+        found = [task for task in source if _fits(task, wanted, filter)]
         return sorted(found, key=lambda task: task.id, reverse=True)[: filter.limit]
 
     async def runs(self, filter: Filter) -> list[Run]:

@@ -38,6 +38,11 @@ RETRY_FIRST, RETRY_MAX = 0.1, 5.0  # seconds between attempts to commit while th
 BUSY_TIMEOUT = 2.0  # seconds to wait for a lock that another process holds
 GROUP_MAX = 2000  # submissions in one transaction
 
+_INDEXED = {  # states that partial indexes have
+    "tasks": ("new", "held", "running", "failed"),
+    "runs": ("queued", "running", "waiting", "held", "failed"),
+}
+
 _encode = msgspec.json.encode
 _decode = msgspec.json.decode
 
@@ -341,6 +346,10 @@ class SqliteStore:
     ) -> list[tuple[Any, ...]]:
         given = [(clause, value) for clause, value in clauses if value is not None]
         where = " AND ".join(clause for clause, _ in given) or "1"
+        state = dict(given).get("r.state = ?" if query == "runs" else "state = ?")
+        if state in _INDEXED[query]:  # said once more as the index says it: only then is a partial index used
+            listed = ", ".join(f"'{name}'" for name in _INDEXED[query])
+            where += f" AND {'r.' if query == 'runs' else ''}state IN ({listed})"
         sql = f"{QUERIES[query]} {where} ORDER BY {order} DESC LIMIT ?"
         return await self._read(sql, *(value for _, value in given), limit)
 

@@ -106,6 +106,9 @@ class Driver:
         self.announce(task for task in decision.tasks if task.state is TaskState.NEW)
         change.wakes += decision.wakes
         change.done += decision.done
+        if run.state is RunState.FAILED and run.error is not None:
+            error = f"{run.error.type}: {run.error.message}"
+            log.warning("run.failed", run=run.id, rule=run.rule, task=run.task, error=error, line=run.error.line)
         if decision.ended:
             change.ends.append(RunEnd(run.task, run.since))
             if run.answers:

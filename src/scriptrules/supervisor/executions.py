@@ -196,6 +196,7 @@ class Executions:
                 pause = min(pause * 2, RETRY_MAX)
         self._host_of[request.key] = request.host
         self._active[request.key] = None
+        log.info("execution.started", host=request.host, run=request.run, call=request.seq, image=request.image)
         if may_create:
             self._started(request.run, request.seq, request.attempt)
         if request.key in self._stopped:
@@ -231,6 +232,8 @@ class Executions:
 
     def _report(self, key: str, result: bytes | None, error: Failure | None, verdict: Verdict | None) -> None:
         run, run_attempt, seq, attempt = parse_key(key)
+        problem = error.message if error else None
+        log.info("execution.ended", host=self._host_of.get(key), run=run, call=seq, verdict=verdict, problem=problem)
         self._ended(Outcome(key, run, seq, attempt, run_attempt, result, error, verdict))
 
     async def _stop(self, host: str, key: str) -> None:

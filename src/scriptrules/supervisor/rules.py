@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from watchfiles import awatch
 
-from scriptrules.diagnostics import render
+from scriptrules.diagnostics import render_in
 from scriptrules.model import Source
 from scriptrules.rulebook.files import read_all, stamp_of
 from scriptrules.rulebook.metadata import Metadata
@@ -128,15 +128,15 @@ class Rules:
         for source, loaded in zip(fresh, await asyncio.gather(*map(self._pool.load, fresh)), strict=True):
             if loaded.metadata is None:
                 self._refused[source.rule] = source.digest
-                texts = [render(problem, source.text, source.file) for problem in loaded.problems]
+                texts = [render_in(problem, source) for problem in loaded.problems]
                 self._report(source.rule, source.file, texts)
             else:
-                await self._store.put_source(source)
                 put[source.rule] = source
                 self.facts[source.rule] = loaded.metadata
                 self._problems.pop(source.rule, None)
                 self._refused.pop(source.rule, None)
                 self._quarantined.pop(source.rule, None)
+        await asyncio.gather(*map(self._store.put_source, put.values()))  # one commit for all of them
         return put
 
     def _report(self, rule: str, file: str, texts: list[str]) -> None:

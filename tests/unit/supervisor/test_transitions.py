@@ -570,7 +570,7 @@ def test_cancelling_stops_executions_and_callees_and_ends_with_them() -> None:
     live = Live(make_setting())
     live.slice(started(), intent("post"), call())
     decision = live.cancel()
-    assert set(decision.effects) == {Stop("r0-1-1-1"), Stop("r0-1-2-1"), CancelTask("t1")}
+    assert set(decision.effects) == {Stop("r1-1-1-1"), Stop("r1-1-2-1"), CancelTask("t1")}
     assert (live.run.state, live.run.reason) == (RunState.WAITING, "cancelling")
     assert live.kinds == {(1, "execution"), (2, "function")}
     assert live.entries[2].state is EntryState.CANCELLED
@@ -600,7 +600,7 @@ def test_what_is_cancelled_is_not_tried_again() -> None:
     live.slice(started(retries=5), wait(1))
     live.ended(1, {}, BROKEN)
     decision = live.cancel()
-    assert decision.effects == [Stop("r0-1-1-2")]
+    assert decision.effects == [Stop("r1-1-1-2")]
     assert (1, "again") not in live.kinds
     live.ended(1, {}, BROKEN, attempt=2)
     assert live.run.state is RunState.CANCELLED
