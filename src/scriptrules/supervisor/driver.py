@@ -234,7 +234,7 @@ class Driver:
             decision = transitions.on_slice(live.run, live.entries, live.task, piece, self._clock(), self._setting)
         except WorkerLied as error:
             worker.kill(f"it lied: {error}")
-            self.replay(live)
+            self._lost_run(live, Loss(f"found lying: {error}", suspect=True))
             return
         if piece.end == "blocked":
             self._live.warm(live, worker, piece.slot)
@@ -268,10 +268,11 @@ class Driver:
         log.warning("run.held", run=live.run.id, rule=live.run.rule, reason=reason, problem=failure.message)
         self.decide(live, transitions.on_hold(live.run, reason, failure, self._clock()))
 
-    def begin(self, live: LiveRun, seq: int) -> None:
+    def begin(self, live: LiveRun, seq: int, fresh: bool = True) -> None:
+        """Have an entry carried out by somebody else, unless it is over."""
         assert self.executions is not None
         if len(live.entries) >= seq and live.entries[seq - 1].state not in ENTRY_FINAL:
-            self.executions.begin(live.run, live.task, live.entries[seq - 1])
+            self.executions.begin(live.run, live.task, live.entries[seq - 1], fresh)
 
     # ---- facts from outside
 

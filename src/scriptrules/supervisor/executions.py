@@ -103,14 +103,14 @@ class Executions:
             except Exception as error:
                 log.error("host.close_failed", host=name, problem=repr(error))
 
-    def begin(self, run: Run, task: Task, entry: Entry) -> None:
-        """Carry out an entry that is pending or started."""
+    def begin(self, run: Run, task: Task, entry: Entry, fresh: bool) -> None:
+        """Carry out an unfinished entry; one that is not `fresh` may have been begun before a restart."""
         key = execution_key(run, entry.seq, entry.attempt)
         if key in self._active:
             return
         if entry.name != "run":
             self._calls.add(key)
-        work = self._execute(key, run, task, entry) if entry.name == "run" else self._call(key, run, entry)
+        work = self._execute(key, run, task, entry, fresh) if entry.name == "run" else self._call(key, run, entry)
         job = asyncio.create_task(work)
         self._active[key] = job
         self._tasks.add(job)
@@ -148,8 +148,9 @@ class Executions:
 
     # ---- executions
 
-    async def _execute(self, key: str, run: Run, task: Task, entry: Entry) -> None:
+    async def _execute(self, key: str, run: Run, task: Task, entry: Entry, fresh: bool) -> None:
         args = run_args(entry.args)
+        verdict = None if fresh else Verdict.UNKNOWN  # of a refusal: a fresh one was never started
         executor = self.hosts.get(args.host)
         request = ExecutionRequest(
             key=key,
@@ -171,14 +172,18 @@ class Executions:
                     f"there is no host {args.host!r}{nearest(args.host, self.hosts)} Add [hosts.{args.host}] to "
                     f"scriptrules.toml. Configured: {', '.join(sorted(self.hosts)) or 'none'}."
                 )
-            executor.validate(request)
-            await self._ensure(executor, request, may_create=entry.state is EntryState.PENDING)
+            pending = entry.state is EntryState.PENDING
+            if pending:
+                executor.validate(request)
+            await self._ensure(executor, request, may_create=pending)
         except ScriptrulesError as error:
-            self._refuse(key, args.host, type(error).__name__, error.message, error.code)
+            failure = Failure(type(error).__name__, error.message, code=error.code)
+            self._report(key, failed_result(args.host, error.message), failure, verdict)
         except Exception as error:
             log.exception("executor.broken", host=args.host, executor=self._kinds.get(args.host), key=key)
             message = f"the executor {self._kinds.get(args.host)!r} of host {args.host} failed: {error!r}"
-            self._refuse(key, args.host, "PluginError", message, "SR860")
+            failure = Failure("PluginError", message, code="SR860")
+            self._report(key, failed_result(args.host, message), failure, Verdict.UNKNOWN)
 
     async def _ensure(self, executor: Executor, request: ExecutionRequest, may_create: bool) -> None:
         pause = RETRY_FIRST
@@ -201,9 +206,6 @@ class Executions:
             self._started(request.run, request.seq, request.attempt)
         if request.key in self._stopped:
             await self._stop(request.host, request.key)
-
-    def _refuse(self, key: str, host: str, kind: str, message: str, code: str) -> None:
-        self._report(key, failed_result(host, message), Failure(kind, message, code=code), Verdict.ONCE)
 
     async def _consume(self, name: str, executor: Executor) -> None:
         """Tell the supervisor of each result of a host, for as long as there is one."""

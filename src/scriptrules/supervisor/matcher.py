@@ -33,6 +33,14 @@ TRIES_MAX = 3  # times that a task is matched again after workers died for no re
 replace = msgspec.structs.replace
 
 
+class Passage(msgspec.Struct):
+    """A task on its way through matching, with what was learned of it on the way."""
+
+    task: Task
+    condemned: dict[str, Failure] = {}  # rules whose run has killed a worker: they are not executed again
+    tries: int = 0  # workers that died with it for no reason that is known
+
+
 class Matcher:
     """Has tasks matched by workers, and starts the runs of the rules that match."""
 
@@ -70,7 +78,7 @@ class Matcher:
             if self._behind or len(self._matching) >= MATCHING_MAX:
                 self._behind = True
             else:
-                self._take(task, {})
+                self._take(Passage(task))
 
     def announce(self, tasks: Iterable[Task]) -> None:
         """New tasks are about to be committed: nobody may take them from the store before they are offered."""
@@ -96,13 +104,14 @@ class Matcher:
                     if len(self._matching) >= MATCHING_MAX:
                         self._behind = True
                         break
-                    self._take(task, {})
+                    self._take(Passage(task))
         finally:
             self._reading = False
             self._decided.clear()
 
-    def _take(self, task: Task, condemned: dict[str, Failure], tries: int = 0) -> None:
+    def _take(self, passage: Passage) -> None:
         """Have a task matched, and the first slice of each run executed."""
+        task = passage.task
         self._matching[task.id] = task
         view = view_of(task)
         now = 0
@@ -110,32 +119,33 @@ class Matcher:
         def make(number: int, slot: int) -> wire.Take:
             nonlocal now
             now = self._clock()
-            return wire.Take(number, slot, view, now, list(condemned))
+            return wire.Take(number, slot, view, now, list(passage.condemned))
 
         def lost(loss: Loss) -> None:
-            self._background.spawn(self._lost_task(task, condemned, tries, loss))
+            self._background.spawn(self._lost_task(passage, loss))
 
-        self._pool.submit(Job(make, lambda worker, taken: self._taken(worker, task, taken, condemned, now), lost))
+        self._pool.submit(Job(make, lambda worker, taken: self._taken(worker, passage, taken, now), lost))
 
-    def _taken(self, worker: Worker, task: Task, taken: wire.Taken, condemned: dict[str, Failure], now: int) -> None:
+    def _taken(self, worker: Worker, passage: Passage, taken: wire.Taken, now: int) -> None:
+        task = passage.task
         current = self._matching.get(task.id)
         if current is None or taken.epoch != self._pool.epoch or taken.problem is not None:
             self._drop_slices(worker, taken)
         if current is None:
             return
         if taken.epoch != self._pool.epoch:
-            self._take(task, condemned)
+            self._take(passage)
             return
         if taken.problem is not None:
             if taken.problem.fatal:
                 self._pool.retire(worker)
-            self._background.spawn(self._filter_failed(task, condemned, taken.problem))
+            self._background.spawn(self._filter_failed(passage, taken.problem))
             return
         try:
-            matched = on_taken(task, taken, condemned, now, self._pool.python, self._pool.policy, self._setting)
+            matched = on_taken(task, taken, passage.condemned, now, self._pool.python, self._pool.policy, self._setting)
         except (WorkerLied, KeyError) as error:
             worker.kill(f"it lied: {error}")
-            self._take(task, condemned)
+            self._background.spawn(self._lost_task(passage, Loss(f"found lying: {error}", suspect=True)))
             return
         if not matched.runs and taken.runs:
             self._drop_slices(worker, taken)  # nobody answers, or too many do
@@ -178,35 +188,32 @@ class Matcher:
             worker.warm += len(slots)
             self._pool.evict(worker, slots)
 
-    async def _filter_failed(self, task: Task, condemned: dict[str, Failure], problem: wire.Problem) -> None:
+    async def _filter_failed(self, passage: Passage, problem: wire.Problem) -> None:
         """A filter raised, or hit a limit: the task is held, and a rule that does so again is quarantined."""
         where = f", line {problem.error.line}" if problem.error.line else ""
         why = f"{problem.kind}: rule {problem.rule}{where}: {problem.error.type}: {problem.error.message}"
         if problem.kind == "match_limit" and not await self._rules.strike(problem.rule, why):
-            self._take(task, condemned)
-            return
-        await self._hold(task, why)
+            self._take(passage)
+        else:
+            await self._hold(passage.task, why)
 
-    async def _lost_task(self, task: Task, condemned: dict[str, Failure], tries: int, loss: Loss) -> None:
+    async def _lost_task(self, passage: Passage, loss: Loss) -> None:
         """The worker that had the task is gone, perhaps because of one of the task's rules."""
         ack, how = loss.ack, loss.how
-        if ack is None:
-            tries += loss.suspect
-            if tries < TRIES_MAX:
-                self._take(task, condemned, tries)
-            else:
-                await self._hold(task, f"match_limit: workers died {TRIES_MAX} times: {how}")
-        elif ack.main:
+        passage.tries += loss.suspect
+        if passage.tries >= TRIES_MAX:
+            await self._hold(passage.task, f"match_limit: workers died {TRIES_MAX} times: {how}")
+            return
+        if ack is not None and ack.main:
             facts = self._rules.facts.get(ack.rule.partition(":")[0])
             line = facts.line if facts else None
-            failure = Failure("LimitExceeded", f"the worker was {how}", line=line, code="SR601")
-            self._take(task, {**condemned, ack.rule: failure}, tries)
-        else:
+            passage.condemned[ack.rule] = Failure("LimitExceeded", f"the worker was {how}", line=line, code="SR601")
+        elif ack is not None:
             why = f"match_limit: rule {ack.rule}: its filter did not end; the worker was {how}"
             if await self._rules.strike(ack.rule, why):
-                await self._hold(task, why)
-            else:
-                self._take(task, condemned, tries)
+                await self._hold(passage.task, why)
+                return
+        self._take(passage)
 
     async def _hold(self, task: Task, reason: str) -> None:
         log.warning("task.held", task=task.id, name=task.name, reason=reason)

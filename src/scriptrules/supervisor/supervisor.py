@@ -146,7 +146,7 @@ class Supervisor:
             for wake in wakes:
                 if (wake.run, wake.seq) not in backing_off:
                     live = await self.live.get(wake.run)
-                    self.driver.begin(live, wake.seq)
+                    self.driver.begin(live, wake.seq, fresh=False)
                     self.live.forget_idle(live)
             after = (wakes[-1].run, wakes[-1].seq)
         for wake in await self.store.awake():

@@ -64,6 +64,7 @@ from scriptrules.supervisor.entries import (
 )
 from scriptrules.supervisor.states import EXITS
 
+SEQ_MAX = 1 << 31
 BACKOFF_FIRST, BACKOFF_MAX = 1.0, 300.0  # seconds before a failed execution's next attempt
 
 
@@ -79,7 +80,7 @@ def on_slice(run: Run, entries: Sequence[Entry], task: Task, piece: Slice, now: 
     decision = Decision(run)
     if piece.end in ("blocked", "returned", "failed"):
         _take_entries(decision, entries, task, piece, now, setting)
-    _check_logs(piece, len(entries) + len(piece.entries))
+    _check_logs(piece)
     known = _updated(entries, decision.records)
     if piece.end == "blocked":
         _block(decision, known, piece, now, setting)
@@ -95,10 +96,10 @@ def on_slice(run: Run, entries: Sequence[Entry], task: Task, piece: Slice, now: 
     return decision
 
 
-def _check_logs(piece: Slice, last: int) -> None:
+def _check_logs(piece: Slice) -> None:
     for line in piece.logs:
-        if not 0 <= line.seq <= last:
-            raise WorkerLied("a line of the log that belongs to no entry")
+        if not 0 <= line.seq < SEQ_MAX:
+            raise WorkerLied("a line of the log that can belong to no entry")
         if line.fields is not None:
             check_json(line.fields)
 
