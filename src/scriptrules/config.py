@@ -36,6 +36,7 @@ class SandboxConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workers: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0  # 0: one a processor, at most 8
     require: Literal["default", "full"] = "default"  # "full": refuse to start where a wall is missing
     cpu_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 1.0  # soft limit of one slice or filter
+    steps: Positive = 20_000_000  # loop iterations and calls of one slice or filter
     hard_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 3.0  # CPU seconds after which the worker is killed
     memory_mb: Annotated[int, msgspec.Meta(ge=64, le=65536)] = 512  # of one worker
     entries_per_slice: Positive = 10_000

@@ -357,6 +357,26 @@ def test_retry_starts_the_failed_execution_again_and_keeps_the_rest() -> None:
         assert [entry["attempt"] for entry in server.entries(run["id"]) if entry["name"] == "run"] == [2]
 
 
+def test_a_failed_task_is_retried_with_all_its_failed_runs_and_ends_once_more() -> None:
+    with project() as server:
+        server.config('[hosts.local]\nexecutor = "process"\nprograms = ["test"]\n')
+        flag = server.folder / "flag"
+        text = f'on = "go"\ndef main(**k):\n    run("local", "t", "test", args=["-e", "{flag}"])\n    wait("t")\n'
+        for n in range(5):
+            server.rule(f"needs{n}", text)
+        server.rule("fine", 'on = "go"\ndef main(**k): return 1\n')
+        server.start()
+        tasks = [server.send("go") for _ in range(4)]
+        for task in tasks:
+            assert server.wait_task(task)["state"] == "failed"
+        flag.touch()
+        for task in tasks:
+            server.request("POST", f"/api/tasks/{task}/retry")
+        for task in tasks:
+            assert server.wait_task(task, {"done", "failed"})["state"] == "done"
+            assert {run["state"] for run in server.all("runs", task=task)} == {"done"}
+
+
 def test_cancel_stops_the_execution_and_ends_the_run() -> None:
     with project() as server:
         server.config('[hosts.local]\nexecutor = "process"\nprograms = ["sleep"]\n')

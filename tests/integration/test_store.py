@@ -335,6 +335,21 @@ def test_two_runs_that_end_in_one_change_end_their_task_once(use: Use) -> None:
     use(body)
 
 
+def test_a_task_that_is_reopened_ends_again_with_the_last_of_the_runs_that_go_on(use: Use) -> None:
+    async def body(store: Store) -> None:
+        await commit(store, Change(tasks=[task("t1")], moves=[TaskMove("t1", TaskState.RUNNING, 20, open=2)]))
+        for id in ("r1", "r2"):
+            await commit(store, Change(runs=[run(id, state=RunState.FAILED)], ends=[RunEnd("t1", 30)]))
+        await commit(store, Change(runs=[run("r1", state=RunState.QUEUED)], reopened=[("t1", 40)]))
+        await commit(store, Change(runs=[run("r2", state=RunState.QUEUED)], reopened=[("t1", 41)]))
+        assert await store.task("t1") == replace(task("t1"), state=TaskState.RUNNING, since=41, reason=None)
+        assert (await commit(store, Change(runs=[run("r1", state=RunState.DONE)], ends=[RunEnd("t1", 50)]))).ended == []
+        last = await commit(store, Change(runs=[run("r2", state=RunState.DONE)], ends=[RunEnd("t1", 51)]))
+        assert last.ended == [("t1", TaskState.DONE)]
+
+    use(body)
+
+
 def test_a_task_that_is_not_running_is_not_ended_by_its_runs(use: Use) -> None:
     async def body(store: Store) -> None:
         await commit(store, Change(tasks=[task("t1")], moves=[TaskMove("t1", TaskState.CANCELLED, 20, open=1)]))

@@ -24,7 +24,7 @@ from scriptrules.function import FunctionSpec
 from scriptrules.model import Source
 from scriptrules.sandbox import wire
 from scriptrules.sandbox.confine import Limits, missing
-from scriptrules.sandbox.nursery import Child, Nursery
+from scriptrules.sandbox.nursery import WORKER, Child, Nursery
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +33,10 @@ LOOK_INTERVAL = 0.1  # seconds between two looks at workers that say nothing
 SILENCE_MAX = 60.0  # seconds of wall time without a word and without using CPU time
 START_TIMEOUT = 30.0  # seconds until a new worker must have said that it is ready
 RUNS_MAX = 1 << 16  # runs that one task can start: slots between two takes
+ACKS_MAX = 2 * RUNS_MAX  # announcements for one job: a filter and a run of each rule
+REPLIES: dict[type, type] = {
+    wire.Load: wire.Loaded, wire.Take: wire.Taken, wire.Replay: wire.Ran, wire.Resume: wire.Ran
+}  # fmt: skip
 
 
 class Loss(msgspec.Struct, frozen=True):
@@ -46,7 +50,7 @@ class Loss(msgspec.Struct, frozen=True):
 class Job:
     """One request to a worker. It comes back by `done` or by `lost`, exactly once."""
 
-    __slots__ = ("done", "lost", "make", "number", "slot", "source", "tries")
+    __slots__ = ("done", "epoch", "lost", "make", "number", "reply", "slot", "source", "tries")
 
     def __init__(
         self,
@@ -60,6 +64,8 @@ class Job:
         self.done = done
         self.lost = lost
         self.number = 0
+        self.epoch = 0  # of the active rules when it was given to a worker
+        self.reply: type = object  # what answers it
         self.slot = slot  # of the suspended run that it is about; 0: it gets new ones
         self.source = source  # that the worker must know for it
         self.tries = 0
@@ -80,6 +86,7 @@ class Worker(asyncio.Protocol):
         self.why: str | None = None  # why we killed it
         self.messages = 0
         self.ack: wire.Ack | None = None
+        self.acks = 0  # since its last reply
         self.seen = (0, 0.0, clock.monotonic())  # messages, CPU seconds, time: when it last said something
         self._pool = pool
         self._frames = wire.Frames(wire.REPLY_MAX)
@@ -140,6 +147,7 @@ class Pool:
         budget: of each slice.
         functions: that rules may call.
         hard_seconds: CPU seconds without a word after which a worker is killed.
+        entry: ``"module:function"`` that workers run, see `scriptrules.sandbox.zygote`.
     """
 
     def __init__(
@@ -149,6 +157,7 @@ class Pool:
         budget: wire.Budget,
         functions: list[FunctionSpec],
         hard_seconds: float,
+        entry: str = WORKER,
     ) -> None:
         self.size = size
         self.workers: list[Worker] = []
@@ -158,7 +167,7 @@ class Pool:
         self.epoch = 0
         self.python = ""
         self.policy = 0
-        self._nursery = Nursery(limits)
+        self._nursery = Nursery(limits, entry)
         self._setup = wire.Setup(functions, budget)
         self._hard_seconds = hard_seconds
         self._active: dict[str, Source] = {}
@@ -167,6 +176,7 @@ class Pool:
         self._slots = 0
         self._watch: asyncio.Task[None] | None = None
         self._forking: set[asyncio.Task[None]] = set()
+        self._unready = 0  # workers that are being started
         self._closing = False
 
     # ---- life
@@ -201,6 +211,13 @@ class Pool:
         await self._nursery.close()
 
     async def _fork(self) -> wire.Ready:
+        self._unready += 1
+        try:
+            return await self._fork_one()
+        finally:
+            self._unready -= 1
+
+    async def _fork_one(self) -> wire.Ready:
         child = await self._nursery.fork()
         loop = asyncio.get_running_loop()
         worker = Worker(self, child)
@@ -213,6 +230,10 @@ class Pool:
             raise SandboxUnavailable(
                 "A worker did not get ready in time. `scriptrules doctor` shows which wall is missing."
             ) from None
+        if not worker.alive or worker.why is not None:
+            raise SandboxUnavailable(
+                f"A worker ended as soon as it was ready: {worker.why or 'by itself'}. `scriptrules doctor` says more."
+            )
         for source in self._active.values():
             self._teach(worker, source)
         worker.send(wire.Book(self.epoch, {rule: source.digest for rule, source in self._active.items()}, []))
@@ -239,7 +260,7 @@ class Pool:
     def _pump(self) -> None:
         while self._pending:
             worker = min(
-                (worker for worker in self.workers if not worker.retiring and len(worker.jobs) < WINDOW),
+                (worker for worker in self.workers if worker.why is None and len(worker.jobs) < WINDOW),
                 key=lambda worker: (len(worker.jobs), worker.warm),
                 default=None,
             )
@@ -260,7 +281,9 @@ class Pool:
         if not worker.jobs:
             worker.seen = (worker.messages, clock.cpu_seconds_of(worker.pid) or 0.0, clock.monotonic())
         worker.jobs.append(job)
-        worker.send(job.make(job.number, job.slot))
+        message = job.make(job.number, job.slot)
+        job.epoch, job.reply = self.epoch, REPLIES[type(message)]
+        worker.send(message)
 
     # ---- what workers know
 
@@ -330,22 +353,53 @@ class Pool:
     # ---- what workers say
 
     def _receive(self, worker: Worker, message: wire.FromWorker) -> None:
+        job = worker.jobs[0] if worker.jobs else None
         match message:
-            case wire.Ack():
-                worker.ack = message
             case wire.Ready():
-                if not worker.ready.done():
+                if worker.ready.done():
+                    worker.kill("it said twice that it is ready")
+                else:
                     worker.ready.set_result(message)
+            case wire.Ack():
+                worker.acks += 1
+                if job is None or message.number != job.number or worker.acks > ACKS_MAX:
+                    worker.kill("it announced what it was not asked")
+                else:
+                    worker.ack = message
             case _:
-                job = worker.jobs[0] if worker.jobs else None
-                if job is None or message.number != job.number or not _fits(job, message):
+                if job is None or not self._fits(job, message):
                     worker.kill("it answered what it was not asked")
                     return
                 worker.jobs.popleft()
                 worker.ack = None
+                worker.acks = 0
                 job.done(worker, message)
                 if self._pending:
                     self._pump()
+
+    def _fits(self, job: Job, message: wire.Loaded | wire.Taken | wire.Ran) -> bool:
+        """Whether a reply is one to its job: of its kind, and about the slots and rules that it was given."""
+        if message.number != job.number or type(message) is not job.reply:
+            return False
+        if isinstance(message, wire.Ran):
+            return message.slice is None or message.slice.slot == job.slot
+        if isinstance(message, wire.Taken):
+            return (
+                message.epoch == job.epoch
+                and len(message.runs) < RUNS_MAX
+                and len({started.rule for started in message.runs}) == len(message.runs)
+                and all(self._may_start(job, at, started) for at, started in enumerate(message.runs))
+                and (message.problem is None or message.problem.kind in wire.PROBLEMS)
+            )
+        return True
+
+    def _may_start(self, job: Job, at: int, started: wire.Started) -> bool:
+        if started.slice is not None and started.slice.slot != job.slot + at:
+            return False
+        if job.epoch != self.epoch:
+            return True  # the rules have changed meanwhile: the task is matched again, whatever was found
+        source = self._active.get(started.rule) or self._active.get(started.rule.partition(":")[0])
+        return source is not None and source.digest == started.digest
 
     async def _look(self) -> None:
         """Kill workers that say nothing although they have something to do."""
@@ -353,7 +407,7 @@ class Pool:
             await asyncio.sleep(LOOK_INTERVAL)
             now = clock.monotonic()
             for worker in self.workers:
-                if not worker.jobs or worker.why is not None:
+                if worker.why is not None:
                     continue
                 messages, used_before, since = worker.seen
                 used = clock.cpu_seconds_of(worker.pid)
@@ -361,13 +415,14 @@ class Pool:
                     worker.seen = (worker.messages, used or 0.0, now)
                 elif used - used_before > self._hard_seconds:
                     worker.kill(f"killed after {used - used_before:.1f} s of CPU time")
-                elif now - since > SILENCE_MAX:
+                elif worker.jobs and now - since > SILENCE_MAX:
                     worker.kill(f"killed after {now - since:.0f} s of silence")
 
     def _lost(self, worker: Worker) -> None:
         """A worker is gone: its jobs are done elsewhere, but for the one that it died of."""
         worker.alive = False
         worker.close()
+        worker.child.kill()  # it may have closed its socket and live on
         if worker in self.workers:
             self.workers.remove(worker)
         if self._closing:
@@ -399,7 +454,7 @@ class Pool:
             )
             return
         pause = 0.05
-        while not self._closing and len(self.workers) < self.size:
+        while not self._closing and len(self.workers) + self._unready < self.size:
             try:
                 await self._fork()
             except SandboxUnavailable as error:
@@ -416,13 +471,3 @@ class Pool:
 def _load(number: int, source: Source) -> wire.Load:
     return wire.Load(number, source.digest, source.rule, source.file, source.text, source.libraries)
 
-
-def _fits(job: Job, message: Any) -> bool:
-    """Whether a reply speaks of the slots that its job was given, and of no other."""
-    if isinstance(message, wire.Ran):
-        return message.slice is None or message.slice.slot == job.slot
-    if isinstance(message, wire.Taken):
-        return len(message.runs) < RUNS_MAX and all(
-            started.slice is None or started.slice.slot == job.slot + at for at, started in enumerate(message.runs)
-        )
-    return True

@@ -21,6 +21,7 @@ from scriptrules.rulebook.metadata import Metadata
 HEADER = struct.Struct("<I")
 FRAME_MAX = 64 * 1024 * 1024  # bytes of a frame that a worker accepts: the supervisor is trusted
 REPLY_MAX = 8 * 1024 * 1024  # bytes of a frame that a supervisor accepts from a worker
+PROBLEMS = frozenset({"match_error", "match_limit"})  # why a task cannot be matched
 
 
 class Budget(msgspec.Struct, frozen=True, array_like=True):
@@ -193,7 +194,7 @@ class Problem(msgspec.Struct, frozen=True, array_like=True):
     """A filter could not be evaluated: the task cannot be matched."""
 
     rule: str
-    kind: str  # "match_error" | "match_limit"
+    kind: str  # of PROBLEMS
     error: Failure
     fatal: bool = False
 

@@ -91,6 +91,9 @@ class MemoryStore:
             task = self._tasks[move.id]
             self._tasks[move.id] = _replace(task, state=move.state, since=move.since, reason=move.reason)
             self._open[move.id] = move.open
+        for id, since in change.reopened:
+            self._tasks[id] = _replace(self._tasks[id], state=TaskState.RUNNING, since=since, reason=None)
+            self._open[id] = self._open.get(id, 0) + 1
         ended = self._end_tasks(change)
         return Committed(ended, self._awake(change, ended))
 

@@ -49,6 +49,7 @@ class RunEnd(msgspec.Struct, frozen=True):
 class Change(msgspec.Struct):
     tasks: list[Task] = []
     moves: list[TaskMove] = []
+    reopened: list[tuple[str, int]] = []  # tasks of which a run that had ended goes on, and since when
     runs: list[Run] = []  # inserted, or replaced
     ends: list[RunEnd] = []
     journal: list[tuple[str, bytes]] = []  # run, record

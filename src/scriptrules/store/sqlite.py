@@ -434,6 +434,8 @@ def _apply(connection: sqlite3.Connection, change: Change) -> Committed:
     if change.moves:
         moves = ((str(move.state), move.since, move.reason, move.open, move.id) for move in change.moves)
         many(QUERIES["move_tasks"], moves)
+    if change.reopened:
+        many(QUERIES["reopen_tasks"], change.reopened)
     ended = _end_tasks(connection, change) if change.ends else []
     return Committed(ended, _awake(connection, change, ended))
 

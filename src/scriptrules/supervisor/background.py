@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import structlog
 
+from scriptrules.errors import StoreUnavailable
 from scriptrules.model import Run, Task
 from scriptrules.plugins.manager import Plugins
 from scriptrules.store.protocol import Store
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+PATIENCE = 1.0  # seconds between two attempts to read a store that cannot be read
+
+
+async def patiently(read: Callable[[], Awaitable[T]]) -> T:
+    """What `read` gives, however long the store cannot be read: for facts that must not get lost meanwhile."""
+    while True:
+        try:
+            return await read()
+        except StoreUnavailable as error:
+            log.warning("store.waiting", problem=error.message)
+            await asyncio.sleep(PATIENCE)
 
 
 class Background:

@@ -22,7 +22,7 @@ from scriptrules.store.protocol import Change, Committed, Filter, RunEnd, Store,
 from scriptrules.supervisor import transitions
 from scriptrules.supervisor.answers import answer_of, summary_of
 from scriptrules.supervisor.arguments import WorkerLied
-from scriptrules.supervisor.background import Background, Observers
+from scriptrules.supervisor.background import Background, Observers, patiently
 from scriptrules.supervisor.decision import CancelTask, Decision, Go, Replay, Setting, Start, Stop
 from scriptrules.supervisor.entries import past_of
 from scriptrules.supervisor.executions import Executions, Outcome
@@ -186,7 +186,7 @@ class Driver:
             self._background.spawn(self._replay_from_source(live))
 
     async def _replay_from_source(self, live: LiveRun) -> None:
-        source = await self._live.source(live.run.digest)
+        source = await patiently(lambda: self._live.source(live.run.digest))
         if source is None:
             live.busy = False
             self._hold_run(live, "policy", Failure("Lost", f"the source {live.run.digest} is not in the store"))
@@ -319,7 +319,10 @@ class Driver:
 
             self._store.submit(change, then)
 
-        self._tell(wake.run, fact)
+        def missing() -> None:
+            self._store.submit(Change(done=[wake]), lambda _: done())
+
+        self._tell(wake.run, fact, missing)
 
     def answer(self, wake: Wake) -> None:
         """What a run waits for has ended: a task, or a call."""
@@ -328,8 +331,8 @@ class Driver:
             self._background.spawn(self._read_answer(wake))
 
     async def _read_answer(self, wake: Wake) -> None:
-        task = await self._store.task(wake.key)
-        runs = await self._store.runs(Filter(task=wake.key, limit=RUNS_OF_A_TASK))
+        task = await patiently(lambda: self._store.task(wake.key))
+        runs = await patiently(lambda: self._store.runs(Filter(task=wake.key, limit=RUNS_OF_A_TASK)))
         runs.reverse()
         error: Failure | None = None
         if task is None:
@@ -350,19 +353,20 @@ class Driver:
 
         self._tell(wake.run, fact)
 
-    def _tell(self, run: str, fact: Callable[[LiveRun], None]) -> None:
+    def _tell(self, run: str, fact: Callable[[LiveRun], None], missing: Callable[[], None] = lambda: None) -> None:
         """Apply a fact to a run, which is read from the store if nobody has it in memory."""
         live = self._live.runs.get(run)
         if live is not None:
             fact(live)
         else:
-            self._background.spawn(self._load_and_tell(run, fact))
+            self._background.spawn(self._load_and_tell(run, fact, missing))
 
-    async def _load_and_tell(self, run: str, fact: Callable[[LiveRun], None]) -> None:
+    async def _load_and_tell(self, run: str, fact: Callable[[LiveRun], None], missing: Callable[[], None]) -> None:
         try:
-            live = await self._live.get(run)
+            live = await patiently(lambda: self._live.get(run))
         except NotFound:
             log.warning("fact.for_nobody", run=run)
+            missing()
             return
         fact(live)
 

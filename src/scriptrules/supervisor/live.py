@@ -52,12 +52,13 @@ class LiveRuns:
             NotFound: there is none.
         """
         if id in self.runs:
-            return self.runs[id]
+            return self.runs[id]  # without a pause: who has a run decides before anybody else can
         loading = self._loading.get(id)
         if loading is None:
             loading = self._loading[id] = asyncio.ensure_future(self._load(id))
             loading.add_done_callback(lambda _: self._loading.pop(id, None))
-        return await asyncio.shield(loading)
+        live = await asyncio.shield(loading)
+        return self.runs.setdefault(id, live)  # one object a run, also where several have waited for it
 
     async def _load(self, id: str) -> LiveRun:
         run = await self._store.run(id)
@@ -65,9 +66,7 @@ class LiveRuns:
         if run is None or task is None:
             raise NotFound(f"There is no run {id}. List them with `scriptrules runs`.")
         entries = journal.fold(map(journal.decode, await self._store.journal(id)))
-        live = LiveRun(run, task, entries)
-        self.runs[id] = live
-        return live
+        return self.runs.setdefault(id, LiveRun(run, task, entries))
 
     async def source(self, digest: str) -> Source | None:
         """A pinned source."""

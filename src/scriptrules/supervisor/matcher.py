@@ -18,7 +18,7 @@ from scriptrules.sandbox import wire
 from scriptrules.sandbox.pool import Job, Loss, Pool, Worker
 from scriptrules.store.protocol import Change, Committed, Store, TaskMove
 from scriptrules.supervisor.arguments import WorkerLied
-from scriptrules.supervisor.background import Background, Observers
+from scriptrules.supervisor.background import Background, Observers, patiently
 from scriptrules.supervisor.decision import Decision, Setting
 from scriptrules.supervisor.driver import Driver
 from scriptrules.supervisor.live import LiveRun, LiveRuns
@@ -96,7 +96,7 @@ class Matcher:
     async def _read_new(self) -> None:
         try:
             self._behind = False  # whoever is not offered from here on sets it again
-            tasks = await self._store.new_tasks("", 2 * MATCHING_MAX)
+            tasks = await patiently(lambda: self._store.new_tasks("", 2 * MATCHING_MAX))
             if len(tasks) == 2 * MATCHING_MAX:
                 self._behind = True
             for task in tasks:

@@ -18,7 +18,7 @@ from scriptrules.plugins.manager import Plugins
 from scriptrules.sandbox import wire
 from scriptrules.sandbox.confine import Limits
 from scriptrules.sandbox.pool import Pool
-from scriptrules.store.protocol import Change, Filter, Ingested, Store, TaskMove
+from scriptrules.store.protocol import Change, Filter, Ingested, Store
 from scriptrules.supervisor import transitions
 from scriptrules.supervisor.background import Background, Observers
 from scriptrules.supervisor.decision import Setting
@@ -261,16 +261,12 @@ class Supervisor:
         if newest is None and not pinned:
             raise NotPossible(f"There is no rule {live.run.rule} any more. Restore it, or use --pinned.")
         digest = live.run.digest if pinned or newest is None else newest.digest
-        reopened = live.run.state is RunState.FAILED
+        change = Change()
+        if live.run.state is RunState.FAILED:
+            change.reopened.append((live.run.task, self.clock()))
         self.live.give_up(live)
         live.stale = False
         decision = transitions.on_retry(live.run, live.entries, digest, from_start, self.clock())
-        change = Change()
-        if reopened:
-            runs = await self.store.runs(Filter(task=live.run.task, limit=PAGE))
-            unfinished = 1 + sum(run.state not in RUN_FINAL for run in runs)
-            change.moves.append(TaskMove(live.run.task, TaskState.RUNNING, self.clock(), open=unfinished))
-        self.live.add(live)
         await self.driver.decide_and_wait(live, decision, change)
 
     async def _task(self, id: str) -> Task:
@@ -301,6 +297,7 @@ def _pool(config: Config, plugins: Plugins) -> Pool:
     sandbox = config.sandbox
     budget = wire.Budget(
         cpu_seconds=sandbox.cpu_seconds,
+        steps=sandbox.steps,
         entries_per_slice=sandbox.entries_per_slice,
         entries_per_run=sandbox.entries_per_run,
         payload_max=sandbox.payload_max,

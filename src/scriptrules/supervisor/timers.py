@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 BATCH = 500
 LOOK_INTERVAL = 30.0  # seconds at most between two looks: the wall clock may be set
-PAUSE = 0.005  # seconds before looking again for wakes that are being committed
+PAUSE, LONG_PAUSE = 0.005, 0.05  # seconds before looking again while wakes are being committed
 
 
 class Timers:
@@ -64,7 +64,7 @@ class Timers:
             self._firing.add(wake)
             self._fire(wake, lambda wake=wake: self._firing.discard(wake))  # type: ignore[misc]
         if wakes:
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(PAUSE if fresh else LONG_PAUSE)
             return
         self._next = await self._store.next_due()
         pause = LOOK_INTERVAL

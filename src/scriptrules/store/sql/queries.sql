@@ -8,6 +8,9 @@ SELECT key, id, name, data FROM tasks WHERE key IN (SELECT value FROM json_each(
 -- name: move_tasks
 UPDATE tasks SET state = ?, since = ?, reason = ?, open = ? WHERE id = ?;
 
+-- name: reopen_tasks
+UPDATE tasks SET state = 'running', reason = NULL, since = ?2, open = open + 1 WHERE id = ?1;
+
 -- name: count_end
 UPDATE tasks SET open = open - 1 WHERE id = ?;
 
