@@ -14,32 +14,33 @@ from scriptrules.model import Failure
 from scriptrules.sandbox.guards import Opaque
 
 
-class ExecutionHandle(Opaque):
+class Handle(Opaque):
+    """Something that can be waited for, by the entry that began it."""
+
+    __slots__ = ("name", "seq")
+    visible = frozenset({"name"})
+    what = "handle"
+
+    def __init__(self, seq: int, name: str) -> None:
+        self.seq = seq
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<{self.what} {self.name!r}>"
+
+
+class ExecutionHandle(Handle):
     """A started execution. Give it to `wait()`."""
 
-    __slots__ = ("name", "seq")
-    visible = frozenset({"name"})
-
-    def __init__(self, seq: int, name: str) -> None:
-        self.seq = seq
-        self.name = name
-
-    def __repr__(self) -> str:
-        return f"<execution {self.name!r}>"
+    __slots__ = ()
+    what = "execution"
 
 
-class TaskHandle(Opaque):
+class TaskHandle(Handle):
     """A generated task. Give it to `wait()`."""
 
-    __slots__ = ("name", "seq")
-    visible = frozenset({"name"})
-
-    def __init__(self, seq: int, name: str) -> None:
-        self.seq = seq
-        self.name = name
-
-    def __repr__(self) -> str:
-        return f"<task {self.name!r}>"
+    __slots__ = ()
+    what = "task"
 
 
 class NewTask(Opaque):
@@ -85,8 +86,8 @@ class Result(Opaque):
         return f"<result {self.name!r} {self.status}>"
 
 
-class ExecutionFailed(Exception):
-    """An execution that was waited for failed. `results` has what all of them gave, `result` the first failed one."""
+class WaitFailed(Exception):
+    """What was waited for failed. `results` has what all of it gave, `result` the first that failed."""
 
     visible = frozenset({"results", "result"})
 
@@ -96,15 +97,12 @@ class ExecutionFailed(Exception):
         self.result = next((result for result in self.results if not result.ok), None)
 
 
-class CallFailed(Exception):
+class ExecutionFailed(WaitFailed):
+    """An execution that was waited for failed."""
+
+
+class CallFailed(WaitFailed):
     """A procedure that was called, or a task that was waited for, failed."""
-
-    visible = frozenset({"results", "result"})
-
-    def __init__(self, message: str = "", results: list[Result] | None = None) -> None:
-        super().__init__(message)
-        self.results = results or []
-        self.result = next((result for result in self.results if not result.ok), None)
 
 
 _RAISED: dict[str, type[Exception]] = {
