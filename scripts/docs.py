@@ -1,4 +1,4 @@
-"""Writes docs/cli.md from the commands themselves, and the line counts of docs/reading-order.md.
+"""Writes docs/cli.md from the commands, docs/codes.md from the codes, and the line counts of docs/reading-order.md.
 
 Tests say when it has to be run again.
 """
@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from pathlib import Path
 
 import click
 
-from scriptrules.cli.root import COMMANDS, cli
+from scriptrules.cli.explaining import explanations
+from scriptrules.cli.root import COMMANDS, cli, command_name
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "docs" / "cli.md"
+CODES_FILE = ROOT / "docs" / "codes.md"
 READING_ORDER = ROOT / "docs" / "reading-order.md"
 WIDTH = 100  # columns
 
@@ -28,8 +31,52 @@ Made from `--help` by `scripts/docs.py`; do not edit it.
 * Exit status: 0 ok; 1 findings, failed, or nobody there; 2 wrong usage or input.
 * `k=v` is text, `k:=JSON` is JSON: `scriptrules send order.new zip=10115 lines:='[1, 2]'`.
 * Commands that talk to a server find it at `SCRIPTRULES_URL` (default `http://127.0.0.1:8765`). `serve`, `run`,
-  `check`, `plugins` and `doctor` need none.
+  `check`, `explain-code`, `plugins` and `doctor` need none.
 * Tables fit 100 columns, or the terminal. Colours only on a terminal, and not where `NO_COLOR` is set.
+"""
+CODES_INTRODUCTION = """\
+# Codes
+
+What `scriptrules check`, the log and errors mean by a code. Made by `scripts/docs.py`; do not edit it.
+`scriptrules explain-code SR110` prints one of them.
+
+| codes | what they are |
+|---|---|
+| SR1xx, SR2xx | the sandbox refuses the code: it would lead out, or make a replay differ |
+| SR3xx | the file is no rule yet |
+| SR4xx | warnings: the rule becomes active all the same, see below |
+| SR6xx | what ended a run |
+| SR8xx, SR9xx | errors of scriptrules itself |
+
+## Warnings
+
+They keep no rule from becoming active: the analysis may be wrong, or what is missing may come later. `check` ends with
+1 all the same. The server logs them once for each version (`rule.warning`), and `/api/rules` lists them as `warnings`.
+
+## Ignoring a finding
+
+`# scriptrules: ignore[SR401]` at the end of a line (several codes with commas) has these findings on that line left
+out, by `check` and by the server. Where the line ends a text that spans several, or continues others by a backslash, it
+stands for all of them.
+
+Only those findings can be ignored without which the rule means the same: SR302, a name that nothing reads, and the
+warnings SR401 to SR404, where the author knows better than the analysis. Everything else is refused by the sandbox or
+leaves the rulebook nothing to work with, and no comment changes that: an ignore of such a code is itself reported
+(SR406), so that nobody believes it. An ignore that ignores nothing is reported too (SR405).
+"""
+
+LANGUAGE_FILE = ROOT / "docs" / "language.md"
+LANGUAGE_INTRODUCTION = """\
+# The language of rules
+
+Every construct of the grammar of Python 3.11 to 3.14. Made by `scripts/docs.py` from `tests/language`, where each row
+is a test; do not edit it.
+
+* **works**: it is executed as it is written.
+* **works by rewriting**: guards are put in, such as one that takes a step or looks at a size first. What it gives is
+  what Python gives; the tests compare the two.
+* **refused**: with this code; `scriptrules check` shows the place and what to write instead. A Python that does not
+  know a construct yet says SR101. What is in no row is refused too, as SR103.
 """
 
 
@@ -39,10 +86,33 @@ def text() -> str:
     context = click.Context(cli, info_name="scriptrules", **settings)
     parts = [INTRODUCTION, _block("scriptrules", cli.get_help(context))]
     for name, (module, _) in COMMANDS.items():
-        command: click.Command = getattr(importlib.import_module(f"scriptrules.cli.{module}"), f"{name}_command")
+        command: click.Command = getattr(importlib.import_module(f"scriptrules.cli.{module}"), command_name(name))
         inner = click.Context(command, context, name, **settings)
         parts.append(_block(f"scriptrules {name}", command.get_help(inner)))
     return "\n".join(parts)
+
+
+def codes() -> str:
+    """The page of codes."""
+    parts = [CODES_INTRODUCTION]
+    for one in explanations().values():
+        sentences = [part for part in (one["why"], one["instead"] and f"**Instead:** {one['instead']}") if part]
+        if one["ignorable"]:
+            sentences.append("It can be ignored.")
+        parts.append(f"## {one['code']}: {one['title']}\n\n" + "\n\n".join(sentences) + "\n")
+        for title in ("wrong", "right"):
+            if one[title]:
+                parts.append(f"{title.capitalize()}:\n\n```python\n{one[title]}```\n")
+    return "\n".join(parts)
+
+
+def language() -> str:
+    """The page of the language, from the rows that its tests check."""
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "language")]
+    try:
+        return str(importlib.import_module("languagehelp").page(LANGUAGE_INTRODUCTION))
+    finally:
+        del sys.path[:2]
 
 
 def _block(title: str, help: str) -> str:
@@ -60,4 +130,6 @@ def counted(page: str) -> str:
 
 if __name__ == "__main__":
     FILE.write_text(text(), encoding="utf-8")
+    CODES_FILE.write_text(codes(), encoding="utf-8")
+    LANGUAGE_FILE.write_text(language(), encoding="utf-8")
     READING_ORDER.write_text(counted(READING_ORDER.read_text(encoding="utf-8")), encoding="utf-8")

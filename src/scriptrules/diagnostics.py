@@ -1,7 +1,17 @@
-"""What is wrong with a rule: the codes, what each means, the record that carries one, and how it is shown."""
+"""What is wrong with a rule: the codes, what each means, the record that carries one, and how it is shown.
+
+The first digit says what a finding costs. SR1xx and SR2xx: the sandbox refuses the code. SR3xx: it is no rule yet.
+SR4xx: warnings, with which the rule becomes active all the same. SR6xx: what ends a run. SR8xx and SR9xx are errors of
+scriptrules itself (`scriptrules.errors`).
+
+Tried and rejected: a severity in each record, and letting authors ignore any code. The code decides both: an ignored
+refusal would either be a hole in the sandbox or a comment that says it is none, so only those findings can be ignored
+without which the rule means the same (`CodeInfo.ignorable`).
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePath
 
 import msgspec
@@ -10,11 +20,12 @@ from scriptrules.model import Source
 
 
 class CodeInfo(msgspec.Struct, frozen=True):
-    """One reason for a refusal: what it is, why it is one, and what to write instead."""
+    """One reason for a finding: what it is, why it is one, and what to write instead."""
 
     title: str
     why: str
     instead: str
+    ignorable: bool = False  # by `# scriptrules: ignore[CODE]`
 
 
 class Diagnostic(msgspec.Struct, frozen=True):
@@ -68,14 +79,10 @@ CODES: dict[str, CodeInfo] = {
         "global", "Module variables are fresh in every run.", "Return the value, or keep it by save() and load()."
     ),
     "SR109": CodeInfo(
-        "catches everything",
-        "Such a handler would swallow the signal that ends a run.",
-        "Write `except Exception:`.",
+        "catches everything", "Such a handler would swallow the signal that ends a run.", "Write `except Exception:`."
     ),
     "SR110": CodeInfo(
-        "jump out of finally",
-        "It would discard the signal that ends a run.",
-        "Move the jump behind the try statement.",
+        "jump out of finally", "It would discard the signal that ends a run.", "Move the jump behind the try statement."
     ),
     "SR111": CodeInfo(
         "reserved name",
@@ -113,6 +120,11 @@ CODES: dict[str, CodeInfo] = {
         "A worker was killed while it compiled the file, so nothing is known of it but that.",
         "Shorten the file, or take deep nesting apart.",
     ),
+    "SR119": CodeInfo(
+        "no readable file",
+        "A rule is a text file in UTF-8 with a plain name that the server may read.",
+        "See the hint.",
+    ),
     "SR201": CodeInfo(
         "identity",
         "Whether two equal values are one object differs between a run and its replay.",
@@ -128,6 +140,7 @@ CODES: dict[str, CodeInfo] = {
         "unknown metadata",
         "A name that nothing reads is a slip of the pen, and would be ignored in silence.",
         "Correct the name; write constants of your own in CAPITALS, or read them.",
+        ignorable=True,
     ),
     "SR303": CodeInfo("metadata that is no literal", "Metadata are read, never run.", "Write the value itself."),
     "SR304": CodeInfo("metadata of a wrong type", "The value has no meaning here.", "See the hint."),
@@ -139,6 +152,40 @@ CODES: dict[str, CodeInfo] = {
     "SR308": CodeInfo("not a pattern", "No task can have such a name.", "Write `upload.*`, or `upload.**`."),
     "SR309": CodeInfo("not available yet", "It would be ignored in silence.", "Remove it in this version."),
     "SR310": CodeInfo("assigned twice", "One of the two would be ignored in silence.", "Keep one."),
+    "SR401": CodeInfo(
+        "unknown name",
+        "Neither the file, nor the language, nor a plugin defines it, so reading it fails the run.",
+        "Correct the name, define it, or add the plugin that declares it.",
+        ignorable=True,
+    ),
+    "SR402": CodeInfo(
+        "wrong arguments",
+        "The function's declaration does not take them, so the call fails the run.",
+        "Call it as it is declared.",
+        ignorable=True,
+    ),
+    "SR403": CodeInfo(
+        "wait for what is never started",
+        "The rule starts no execution of that name, so the wait fails the run.",
+        "Write the name that run() has.",
+        ignorable=True,
+    ),
+    "SR404": CodeInfo(
+        "no such library or name in it",
+        "The import fails the run, or even the filter.",
+        "Correct the name, or add it to rules/lib/.",
+        ignorable=True,
+    ),
+    "SR405": CodeInfo(
+        "ignore without effect",
+        "It would hide the next finding on its line, and misleads whoever reads it.",
+        "Remove it, or put it at the end of the line it concerns: `# scriptrules: ignore[SR401]`.",
+    ),
+    "SR406": CodeInfo(
+        "cannot be ignored",
+        "The sandbox, or the rulebook, cannot do without it; the comment changes nothing.",
+        "Remove the comment, and correct the line; only SR302 and SR401 to SR404 can be ignored.",
+    ),
     "SR600": CodeInfo(
         "over the budget", "One rule must not cost the others anything.", "Do less in a slice, or raise [sandbox]."
     ),
@@ -146,6 +193,16 @@ CODES: dict[str, CodeInfo] = {
         "killed", "The worker said nothing for too long, or crashed.", "Do less in one call; bound regular expressions."
     ),
 }
+
+
+def is_warning(code: str) -> bool:
+    """Whether a rule with such a finding becomes active all the same."""
+    return code.startswith("SR4")
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a source as Python counts them; `str.splitlines` ends them at form feeds too."""
+    return re.split(r"\r\n?|\n", text)
 
 
 def render_in(problem: Diagnostic, source: Source) -> str:
@@ -157,7 +214,7 @@ def render_in(problem: Diagnostic, source: Source) -> str:
 
 def render(problem: Diagnostic, text: str, file: str) -> str:
     """`problem` as it is printed: where, what, the line with a caret, and what to write instead."""
-    lines = text.splitlines()
+    lines = lines_of(text)
     line = lines[problem.line - 1] if 0 < problem.line <= len(lines) else ""
     before = line.encode("utf-8", "replace")[: problem.column].decode("utf-8", "replace")
     width = 1

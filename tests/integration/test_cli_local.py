@@ -199,7 +199,8 @@ def test_check_prints_each_problem_with_file_line_and_caret(tmp_path: Path) -> N
     assert "^^^^" in ended.out
     items = project("check", "--json").json["items"]
     assert {(item["file"], item["line"], item["code"]) for item in items} >= {("rules/bad.py", 5, "SR105")}
-    assert set(items[0]) == {"file", "line", "column", "code", "message", "hint"}
+    places = {"file", "line", "column", "end_line", "end_column"}
+    assert set(items[0]) == {*places, "code", "severity", "message", "hint"}
 
 
 def test_check_looks_at_single_files_folders_and_libraries(tmp_path: Path) -> None:

@@ -4,63 +4,71 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from scriptrules.cli.common import json_option, print_json, say
+from scriptrules.cli.common import existing_folder, json_option, load_plugins, overrides, say
 
 if TYPE_CHECKING:
+    from scriptrules.cli.formats import Finding
     from scriptrules.config import Config
     from scriptrules.diagnostics import Diagnostic
     from scriptrules.model import Source
+    from scriptrules.plugins.manager import PluginInfo
     from scriptrules.rulebook.files import Unreadable
     from scriptrules.sandbox.pool import Pool
 
 WORKERS = 2  # starting more costs more than they save
+FORMATS = ("full", "concise", "json", "github", "sarif")  # those of `formats`, which is imported when it is used
 
 
 @click.command("check")
 @click.argument("paths", nargs=-1, type=click.Path(exists=True))
-@click.option("--rules", metavar="DIR", type=click.Path(exists=True, file_okay=False), help="Folder of rules.")
+@click.option("--rules", metavar="DIR", callback=existing_folder, help="Folder of rules.")
+@click.option("--plugins", metavar="DIR", callback=existing_folder, help="Folder of plugins, whose functions count.")
+@click.option("--output-format", type=click.Choice(FORMATS), help="How findings are printed; full is the default.")
 @json_option
-def check_command(paths: tuple[str, ...], rules: str | None, as_json: bool) -> None:
+def check_command(
+    paths: tuple[str, ...], rules: str | None, plugins: str | None, output_format: str | None, as_json: bool
+) -> None:
     """Compile all rules, or PATHS, and report what is wrong.
 
-    PATHS are rule files or folders of them. Needs no server; no rule is executed. Exit status 1 if anything is wrong.
-    """
-    from scriptrules import config
-    from scriptrules.diagnostics import render
+    PATHS are rule files or folders of them. Needs no server; no rule is executed. Exit status 1 if anything is found,
+    be it a warning (SR4xx) with which the rule becomes active all the same.
 
-    settings = config.load(None, {"rules": rules and str(Path(rules).absolute())})
+    A line that ends with `# scriptrules: ignore[SR401]` (or several codes, with commas) is not reported for these.
+    Only SR302 and SR401 to SR404 can be ignored, never what the sandbox refuses. `scriptrules explain-code CODE` tells
+    more of a code.
+    """
+    if as_json and output_format not in (None, "json"):
+        raise click.UsageError(f"--json and --output-format {output_format} exclude one another. Leave one out.")
+    from scriptrules import config
+    from scriptrules.cli import formats
+
+    settings = config.load(None, overrides(rules, plugins, None))
     if not paths and not settings.rules_dir.is_dir():
         say(f"scriptrules: there is no folder {settings.rules_dir}. Make it, or name one with --rules.")
         click.get_current_context().exit(1)
     sources, unreadable = select(settings.rules_dir, paths)
-    findings = asyncio.run(_compile_all(settings, sources))
-    if as_json:
-        items: list[dict[str, Any]] = [
-            {"file": broken.file, "line": 1, "column": 1, "code": "SR102", "message": broken.problem, "hint": ""}
-            for broken in unreadable
-        ]
-        items += [_as_json(source, problem) for source, problem in findings]
-        print_json({"items": items, "next": None})
-    else:
-        for broken in unreadable:
-            click.echo(f"{broken.file}: {broken.problem}\n")
-        for source, problem in findings:
-            click.echo(f"{render(problem, source.text, source.file)}\n")
-    count = len(findings) + len(unreadable)
-    say(f"{len(sources)} checked, {count or 'no'} problem{'' if count == 1 else 's'}.")
-    if count:
+    findings, broken = asyncio.run(_check_all(settings, sources))
+    findings = sorted([*map(_finding_of, unreadable), *findings], key=lambda one: (one.file, one.line, one.column))
+    for plugin in broken:
+        say(f"scriptrules: plugin {plugin.name} is broken, so its functions are unknown: {plugin.problem}")
+    click.echo(formats.FORMATS["json" if as_json else output_format or "full"](findings), nl=False)
+    say(formats.summary(len(sources), findings))
+    if findings:
         click.get_current_context().exit(1)
 
 
 def select(rules: Path, paths: tuple[str, ...]) -> tuple[list[Source], list[Unreadable]]:
-    """What is to be checked: rules, and each library by itself (its rule is ``lib/NAME``)."""
+    """What is to be checked: rules, and each library by itself (its rule is ``lib/NAME``).
+
+    Files are named as they are found from the current folder.
+    """
     import msgspec
 
-    from scriptrules.rulebook.files import LIBRARY_FOLDER, read_all
+    from scriptrules.rulebook.files import LIBRARY_FOLDER, make_source, read_all
 
     found: dict[str, Source] = {}
     unreadable: dict[str, Unreadable] = {}
@@ -72,24 +80,51 @@ def select(rules: Path, paths: tuple[str, ...]) -> tuple[list[Source], list[Unre
             folder = folder.parent
         sources, broken = read_all(folder)
         libraries, _ = read_all(folder / LIBRARY_FOLDER)  # `broken` has theirs
-        for name, source in libraries.items():
-            rule, file = f"{LIBRARY_FOLDER}/{name}", f"{folder.name}/{LIBRARY_FOLDER}/{name}.py"
-            sources[rule] = msgspec.structs.replace(source, rule=rule, file=file)
+        texts = {name: library.text for name, library in libraries.items()}
+        for name, text in texts.items():
+            rule = f"{LIBRARY_FOLDER}/{name}"
+            sources[rule] = make_source(rule, f"{folder.name}/{rule}.py", text, texts)
         below = path.relative_to(folder).as_posix()
-        found |= {source.file: source for source in sources.values() if _is_within(f"{source.rule}.py", below)}
-        unreadable |= {one.file: one for one in broken if _is_within(f"{one.rule}.py", below)}
+        for source in sources.values():
+            if _is_within(f"{source.rule}.py", below):
+                file = _shown(folder.parent / source.file)
+                found[file] = msgspec.structs.replace(source, file=file)
+        for one in broken:
+            if _is_within(f"{one.rule}.py", below):
+                file = _shown(folder.parent / one.file)
+                unreadable[file] = msgspec.structs.replace(one, file=file)
     return [found[file] for file in sorted(found)], [unreadable[file] for file in sorted(unreadable)]
+
+
+def _shown(file: Path) -> str:
+    here = Path.cwd().resolve()
+    return file.relative_to(here).as_posix() if file.is_relative_to(here) else file.as_posix()
 
 
 def _is_within(file: str, path: str) -> bool:
     return path in (".", file) or file.startswith(f"{path}/")
 
 
-async def _compile_all(settings: Config, sources: list[Source]) -> list[tuple[Source, Diagnostic]]:
-    """The findings of all sources, in their order."""
+def _finding_of(broken: Unreadable) -> Finding:
+    from scriptrules.cli.formats import finding_of
+    from scriptrules.diagnostics import Diagnostic
+
+    what, _, instead = broken.problem.partition(". ")
+    return finding_of(Diagnostic("SR119", f"The file {what.rstrip('.')}.", 1, 0, hint=instead), "", broken.file)
+
+
+async def _check_all(settings: Config, sources: list[Source]) -> tuple[list[Finding], list[PluginInfo]]:
+    """The findings of all sources, and the plugins that are broken."""
+    from scriptrules.cli.formats import finding_of
+
     async with Compiler(settings) as compiler:
         found = await asyncio.gather(*(compiler.findings(source) for source in sources))
-    return [(source, problem) for source, problems in zip(sources, found, strict=True) for problem in problems]
+    findings = [
+        finding_of(problem, source.text, source.file)
+        for source, problems in zip(sources, found, strict=True)
+        for problem in problems
+    ]
+    return findings, [plugin for plugin in compiler.plugins.found() if plugin.problem]
 
 
 class Compiler:
@@ -98,11 +133,11 @@ class Compiler:
     def __init__(self, settings: Config, workers: int = WORKERS) -> None:
         from scriptrules.sandbox import wire
         from scriptrules.sandbox.confine import Limits
-        from scriptrules.sandbox.intrinsics import INTRINSICS
         from scriptrules.sandbox.pool import Pool
 
+        self.plugins = load_plugins(settings)
         limits = Limits(memory_mb=settings.sandbox.memory_mb)
-        specs = [function.spec for function in INTRINSICS.values()]
+        specs = [function.spec for function in self.plugins.functions.values()]
         self.pool: Pool = Pool(workers, limits, wire.Budget(), specs, settings.sandbox.hard_seconds)
 
     async def __aenter__(self) -> Compiler:
@@ -115,24 +150,11 @@ class Compiler:
     async def findings(self, source: Source) -> list[Diagnostic]:
         """What is wrong with a source, but not with the libraries that it uses: each is one itself.
 
-        A library has no `main`, so what is said of the parts of a rule does not count there.
+        A library has no `main`, so what is said of the parts of a rule does not count there; nor what it waits for,
+        which a rule may have started.
         """
-        import msgspec
-
-        loaded = await self.pool.load(msgspec.structs.replace(source, libraries={}))
+        loaded = await self.pool.load(source)
+        problems = [problem for problem in loaded.problems if not problem.file]
         if source.rule.startswith("lib/"):
-            return [problem for problem in loaded.problems if not problem.code.startswith("SR3")]
-        return list(loaded.problems)
-
-
-def _as_json(source: Source, problem: Diagnostic) -> dict[str, Any]:
-    line = source.text.splitlines()[problem.line - 1] if problem.line <= len(source.text.splitlines()) else ""
-    column = len(line.encode("utf-8", "replace")[: problem.column].decode("utf-8", "replace")) + 1
-    return {
-        "file": source.file,
-        "line": problem.line,
-        "column": column,
-        "code": problem.code,
-        "message": problem.message,
-        "hint": problem.hint,
-    }
+            return [one for one in problems if not one.code.startswith("SR3") and one.code != "SR403"]
+        return problems

@@ -142,6 +142,7 @@ async def _look(settings: Config) -> list[Finding]:
 async def _sandbox_and_rules(settings: Config) -> list[Finding]:
     """Start one worker, see which walls stand around it, and have it compile the rules."""
     from scriptrules.cli.checking import Compiler, select
+    from scriptrules.diagnostics import is_warning
     from scriptrules.sandbox.confine import WALLS_REQUIRED
 
     findings: list[Finding] = []
@@ -159,7 +160,8 @@ async def _sandbox_and_rules(settings: Config) -> list[Finding]:
             found = await asyncio.gather(*(compiler.findings(source) for source in sources))
     except ScriptrulesError as error:
         return [*findings, Finding(area="sandbox", name="worker", state="broken", detail=error.message)]
-    broken = sum(map(bool, found)) + len(unreadable)
+    refused = sum(any(not is_warning(problem.code) for problem in problems) for problems in found)
+    broken = refused + len(unreadable)
     detail = f"{len(sources)} in {_relative(str(settings.rules_dir))}"
     detail += f", {broken} broken: see `scriptrules check`" if broken else ""
     findings.append(Finding(area="rules", name="files", state="broken" if broken else "ok", detail=detail))

@@ -32,10 +32,16 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name: module, summary
     "cancel": ("verbs", "Cancel a run, or a task with all its runs."),
     "retry": ("verbs", "Do a failed or held run again, keeping what succeeded."),
     "check": ("checking", "Compile all rules, or PATHS, and report what is wrong."),
+    "explain-code": ("explaining", "Explain a code such as SR110; without one, list them all."),
     "plugins": ("installation", "List plugins and what they add."),
     "doctor": ("installation", "Check whether everything that is needed is there."),
 }
 HOOK = "scriptrules_commands"
+
+
+def command_name(name: str) -> str:
+    """How the module of a command calls it."""
+    return f"{name.replace('-', '_')}_command"
 
 
 class Commands(click.Group):
@@ -47,7 +53,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
             module = importlib.import_module(f"scriptrules.cli.{COMMANDS[cmd_name][0]}")
-            command: click.Command = getattr(module, f"{cmd_name}_command")
+            command: click.Command = getattr(module, command_name(cmd_name))
             return command
         return _plugin_commands().get(cmd_name)
 

@@ -1,4 +1,4 @@
-"""The documentation of the command line is that of the commands."""
+"""The documentation of the command line is that of the commands, and that of the codes is that of `explain-code`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ def _docs() -> ModuleType:
 def test_docs_cli_md_is_what_the_commands_say_of_themselves() -> None:
     made, kept = (re.sub(r"\s+", " ", text) for text in (_docs().text(), (ROOT / "docs" / "cli.md").read_text()))
     assert made == kept, "run scripts/docs.py"
+
+
+def test_docs_codes_md_is_what_explain_code_says() -> None:
+    assert _docs().codes() == (ROOT / "docs" / "codes.md").read_text(), "run scripts/docs.py"
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
