@@ -448,6 +448,21 @@ BOMBS = {
     "range-index": "return range(10 ** 12).index(1.5)",
     "hash-of-long-chain": "t = ()\nfor i in range(150000):\n    t = (t,)\nreturn {t}",
     "view-of-range": "return {}.keys() | range(10 ** 12)",
+    "json-separators": "import json\nreturn len(json.dumps([0] * 10 ** 6, separators=('x' * 10 ** 6, ':')))",
+    "json-indentation": "import json\na = 0\nfor i in range(500):\n    a = [a] * (10000 if i == 0 else 1)\n"
+    "return len(json.dumps([a] * 90, indent=16))",
+    "json-shared-text": "import json\nreturn len(json.dumps(['x' * 10 ** 7] * 10 ** 5))",
+    "counter-of-text": "from collections import Counter\nc = Counter(a='x')\nwhile True:\n    c.update(c)",
+    "percent-many-fields": "return len(('%(a)9999s' * 10 ** 6) % {'a': 1})",
+    "format-many-fields": "return len(('{0:9999}' * 10 ** 6).format(1))",
+    "strftime-width": "from datetime import date\nreturn date(2024, 1, 1).strftime('%99999999d')",
+    "fraction-underscores": "from fractions import Fraction\nreturn Fraction('1e9_9_9_9_9_9_9_9_9')",
+    "decimal-digits": "from decimal import Decimal\nreturn Decimal('1.' + '9' * 10 ** 7).as_integer_ratio()",
+    "slice-left-in-a-mapping": "import collections\nd = collections.defaultdict(list)\ntry:\n    d[0:0] += [1]\n"
+    "except TypeError:\n    pass\na = [0]\nwhile True:\n    a[list(d)[0]] = a",
+    "fraction-subtraction": "from fractions import Fraction\nx = Fraction(1, 3)\nwhile True:\n    x = x - 1 / (x + 2)",
+    "nested-iterators": "it = iter([1])\nwhile True:\n    for i in range(60000):\n        it = filter(None, it)\n"
+    "    next(it)",
     "partial-text": "import functools\na = []\nfor i in range(60):\n    a = [a, a]\n"
     "while repr(functools.partial(len, a)):\n    pass",
     "recursion": "def f():\n    return f()\nreturn f()",
@@ -455,6 +470,53 @@ BOMBS = {
 }
 for bomb, text in BOMBS.items():
     body(f"resource.{bomb}", KILL, text, RUN, LOAD)
+
+body(
+    "resource.deepcopy-of-tangle",
+    FINE,
+    """
+    import copy
+    a = ()
+    for i in range(60):
+        a = (a, a)
+    return len(copy.deepcopy(a))
+    """,
+)
+
+# -- what C code does not check itself
+body(
+    "memory.codec-error-reads-before-its-data",
+    RUN,
+    """
+    return ["PWNED" + str(UnicodeDecodeError("a", b"x", -n, 1 - n, "r")) for n in range(20, 40)][0]
+    """,
+)
+body(
+    "memory.codec-error-inside-an-error",
+    RUN,
+    """
+    from json import JSONDecodeError
+    return "PWNED" + str(JSONDecodeError(UnicodeDecodeError("a", b"x", -30, -29, "r"), "", 0))
+    """,
+)
+body(
+    "memory.codec-error-by-its-type",
+    RUN,
+    """
+    try:
+        b"\\xff".decode()
+    except UnicodeError as e:
+        return "PWNED" + str(type(e)("a", b"x", -30, -29, "r"))
+    """,
+)
+for kind, state in {"date": "0001", "time": "zzzzzz", "datetime": "0001zzzzzz"}.items():
+    value = f'bytes([int(c) if c.isdigit() else 255 for c in "{state}"])'
+    body(
+        f"memory.pickled-{kind}",
+        RUN,
+        f"from datetime import {kind}\nreturn 'PWNED' + str({kind}({value}).strftime('%c'))",
+    )
+body("memory.weekday-of-year-0", RUN, "from datetime import date\nreturn 'PWNED' + date(bytes([0, 0, 1, 1])).ctime()")
 
 # -- sources that attack the compiler
 script("load.parentheses", LOAD, "x = " + "(" * 5000 + ")" * 5000)
@@ -513,7 +575,50 @@ body(
     "determinism.query-of-function", FINE, "from urllib.parse import urlencode\nreturn urlencode({'f': main})", **STABLE
 )
 body("determinism.iterator-text", FINE, "return str(iter([])) + str(map(len, [])) + str((x for x in [1]))", **STABLE)
+body(
+    "determinism.texts-of-objects-of-c",
+    FINE,
+    """
+    import hashlib, re, datetime, decimal, functools, itertools
+    things = [hashlib.sha256(), hashlib.blake2b(), re.match("a", "a"), re.compile("a"), itertools.tee([1]), [].append]
+    things += [functools.cmp_to_key(max), functools.cmp_to_key(max)(1), reversed([1]), {}.values(), "a".join, print]
+    text = str(things) + "".join([str(thing) + f"{thing}" + "%s" % (thing,) for thing in things])
+    return "PWNED" if " 0x" in text else text
+    """,
+    **STABLE,
+)
 body("determinism.partial-text", FINE, "from functools import partial\nreturn str(partial(main, 1))", **STABLE)
+body(
+    "determinism.text-of-a-call-error",
+    FINE,
+    """
+    from functools import partial
+    try:
+        partial(main)(**5)
+    except TypeError as e:
+        text = str(e)
+    return "PWNED" if " at 0x" in text else text
+    """,
+    **STABLE,
+)
+body(
+    "determinism.seconds-of-the-zone", RUN, "from datetime import datetime\nreturn datetime(2024, 7, 1).strftime('%-s')"
+)
+body("determinism.format-of-the-zone", RUN, "from datetime import datetime\nreturn f'{datetime(2024, 7, 1):%s}'")
+body(
+    "determinism.name-of-the-zone",
+    RUN,
+    """
+    from datetime import datetime
+    return "PWNED %s" % datetime.strptime("2024 " + kw.get("zone", "XYZ"), "%Y %Z")
+    """,
+    zone="XYZ-3",
+)
+body(
+    "determinism.locale-of-a-pattern",
+    RUN,
+    'import re\nreturn [bool(re.match(b"\\\\w", b"\\xe4", 4)), re.compile("a", 128)]',
+)
 body("determinism.identity", LOAD, "return kw is main")
 body("determinism.hash", LOAD, 'return hash("x")')
 body("determinism.id", LOAD, "return sorted([main, run], key=id)")

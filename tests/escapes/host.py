@@ -148,6 +148,8 @@ def in_child(entry: dict[str, Any]) -> dict[str, str]:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
+        os.environ["TZ"] = entry.get("zone", "UTC0")
+        time.tzset()
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CPU, (CPU, CPU))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

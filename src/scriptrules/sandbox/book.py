@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, FunctionType
 from typing import Any
 
 import msgspec
 
 from scriptrules.clock import moment
-from scriptrules.diagnostics import Diagnostic, Rejected
+from scriptrules.diagnostics import Diagnostic, Rejected, is_warning
+from scriptrules.function import FunctionSpec
 from scriptrules.model import Failure
-from scriptrules.rulebook import metadata
+from scriptrules.rulebook import ignores, metadata
+from scriptrules.rulebook import names as checker
 from scriptrules.rulebook.index import Index, is_literal
 from scriptrules.sandbox import signals
+from scriptrules.sandbox.formatting import scrub, to_repr, to_text
 from scriptrules.sandbox.guards import Opaque
 from scriptrules.sandbox.handles import NewTask
 from scriptrules.sandbox.policy import compile_source
@@ -123,22 +126,31 @@ class Plan:
 
 
 class Compiled:
-    """A source that the policy has accepted."""
+    """A source that the policy has accepted; `warnings` are what its author should look at."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, words: checker.Words) -> None:
         try:
             compiled = compile_source(load.text, load.file)
         except Rejected as error:
-            raise Rejected([*error.diagnostics, *_metadata_problems(load.text)]) from None
-        self.facts, problems = metadata.read(compiled.tree, load.text)
+            found = [*error.diagnostics, *_metadata_problems(load.text)]
+            raise Rejected(ignores.apply(load.text, found, complete=False)) from None
+        self.facts, found = metadata.read(compiled.tree, load.text)
         libraries: dict[str, CodeType] = {}
+        trees: dict[str, ast.Module | None] = {}
         texts: dict[str, str] = {}
         for name, text in load.libraries.items():
             file = f"{load.file.split('/')[0]}/lib/{name}.py"
-            libraries[name] = _compile_library(text, file)
             texts[file] = text
-        if problems:
-            raise Rejected(problems)
+            try:
+                library = compile_source(text, file)
+                libraries[name], trees[name] = library.code, library.tree
+            except Rejected as error:
+                found += [msgspec.structs.replace(problem, file=file) for problem in error.diagnostics]
+                trees[name] = None
+        found = ignores.apply(load.text, [*found, *checker.read(compiled.tree, words, trees)])
+        if not all(is_warning(problem.code) for problem in found):
+            raise Rejected(sorted(found, key=lambda problem: is_warning(problem.code)))
+        self.warnings = found
         self.plans: list[Plan] = []
         for table in self.facts.table or (None,):
             rule = f"{load.rule}{TABLE_SEPARATOR}{table.name}" if table else load.rule
@@ -149,13 +161,6 @@ class Compiled:
     def plan(self, rule: str) -> Plan | None:
         """The plan with this rule's name."""
         return next((plan for plan in self.plans if plan.rule == rule), None)
-
-
-def _compile_library(text: str, file: str) -> CodeType:
-    try:
-        return compile_source(text, file).code
-    except Rejected as error:
-        raise Rejected([msgspec.structs.replace(problem, file=file) for problem in error.diagnostics]) from None
 
 
 def _metadata_problems(text: str) -> list[Diagnostic]:
@@ -211,10 +216,17 @@ class Match(msgspec.Struct):
 class Book:
     """The active rules of an epoch, and every source that runs may still be pinned to."""
 
-    def __init__(self, builtins: dict[str, Any], budget: Budget, announce: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        builtins: dict[str, Any],
+        budget: Budget,
+        announce: Callable[[str], None],
+        functions: Iterable[FunctionSpec] = (),
+    ) -> None:
         self.epoch = 0
         self.compiled: dict[str, Compiled] = {}
         self._builtins = builtins
+        self._words = checker.Words(frozenset(builtins), {spec.name: spec for spec in functions})
         self._budget = budget
         self._announce = announce  # called with a rule's name before its filter is executed
         self._active: dict[str, str] = {}
@@ -223,13 +235,17 @@ class Book:
         self._pure: dict[int, tuple[RuleScope, Any]] = {}  # filters that can be kept, by plan
 
     def load(self, load: Load) -> tuple[metadata.Metadata | None, list[Diagnostic]]:
-        """Compile a source and keep it under its digest."""
+        """Compile a source and keep it under its digest.
+
+        Returns:
+            What it says of itself, and warnings; or None, and what is wrong with it.
+        """
         try:
-            compiled = Compiled(load)
+            compiled = Compiled(load, self._words)
         except Rejected as error:
             return None, error.diagnostics[:100]
         self.compiled[load.digest] = compiled
-        return compiled.facts, []
+        return compiled.facts, compiled.warnings[:100]
 
     def change(self, epoch: int, put: dict[str, str], drop: list[str]) -> None:
         """Make rules active, or inactive."""
@@ -314,7 +330,7 @@ class Book:
                     kept = True
             return None if predicate(TaskMapping(view)) else "its filter does not hold"
         except MissingField as error:
-            return f"the task has no field {error.args[0]!r}"
+            return f"the task has no field {to_repr(error.args[0])[:200]}"
         except signals.LimitExceeded as error:
             return self._problem(plan, "match_limit", error, f"{error.kind}: {error.message}")
         except MemoryError as error:
@@ -322,7 +338,7 @@ class Book:
         except RecursionError as error:
             return self._problem(plan, "match_limit", error, "recursion: nested too deep")
         except Exception as error:
-            return self._problem(plan, "match_error", error, str(error)[:1000])
+            return self._problem(plan, "match_error", error, scrub(to_text(error))[:1000])
         finally:
             scope.dead = not kept
 
@@ -339,12 +355,14 @@ def _rank(plan: Plan) -> tuple[int, str]:
 
 def _is_pure(predicate: Any, names: dict[str, Any]) -> bool:
     """Whether a filter can be kept from one task to the next: it reaches nothing that could remember the last one."""
-    if not isinstance(predicate, FunctionType) or predicate.__defaults__ or predicate.__closure__:
+    if not isinstance(predicate, FunctionType) or predicate.__globals__ is not names:
+        return False  # such as a filter of a library, whose globals are its own
+    if predicate.__defaults__ or predicate.__kwdefaults__ or predicate.__closure__:
         return False
     todo = [predicate.__code__]
     while todo:
         code = todo.pop()
-        if any(name in names for name in code.co_names):
+        if any(name == "_import_" or (name in names and name != "_fuel_") for name in code.co_names):
             return False
         todo += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
     return True

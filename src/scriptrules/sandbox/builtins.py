@@ -84,8 +84,6 @@ EXCEPTIONS = [
     "TimeoutError",
     "TypeError",
     "UnboundLocalError",
-    "UnicodeDecodeError",
-    "UnicodeEncodeError",
     "UnicodeError",
     "ValueError",
     "ZeroDivisionError",
@@ -186,7 +184,7 @@ def _not_found(target: Any) -> int:
     raise ValueError(f"value is not in {type(target).__name__}")
 
 
-def update(target: dict[Any, Any], *args: Any, **kwargs: Any) -> None:
+def update(target: dict[Any, Any], /, *args: Any, **kwargs: Any) -> None:
     """`d.update(…)`."""
     if len(args) == 1 and not isinstance(args[0], dict) and not hasattr(type(args[0]), "keys"):
         args = (bounded(args[0]),)
@@ -344,7 +342,24 @@ TYPES: dict[str, TypeFacade] = {
     "frozenset": TypeFacade("frozenset", (RuleFrozenSet,), _make_frozenset),
     "range": TypeFacade("range", (range,), range),
 }
-FACADES: dict[type, TypeFacade] = {facade.real[0]: facade for facade in TYPES.values()}
+
+
+def _codec_error(kind: type[UnicodeError], text: type) -> TypeFacade:
+    """Return the facade of an error whose text is made in C from positions that nobody checks there."""
+
+    def make(encoding: str, data: Any, start: int, end: int, reason: str) -> UnicodeError:
+        if not 0 <= start <= end <= len(_exact(data, text, "the data")):
+            raise ValueError("the positions lie outside the data")
+        return kind(encoding, data, start, end, reason)
+
+    return TypeFacade(kind.__name__, (kind,), make)
+
+
+TYPES_OF_ERRORS: dict[str, TypeFacade] = {
+    "UnicodeDecodeError": _codec_error(UnicodeDecodeError, bytes),
+    "UnicodeEncodeError": _codec_error(UnicodeEncodeError, str),
+}
+FACADES: dict[type, TypeFacade] = {facade.real[0]: facade for facade in (*TYPES.values(), *TYPES_OF_ERRORS.values())}
 FACADES[type(None)] = TypeFacade("NoneType", (type(None),), lambda: None)
 _FUNCTION = TypeFacade("function", (FunctionType, BuiltinFunctionType, MethodType, partial), lambda: None)
 
@@ -533,4 +548,5 @@ def make_builtins() -> dict[str, object]:
     """
     exceptions = {name: getattr(python, name) for name in EXCEPTIONS}
     classes: dict[str, Any] = {f"_cls_{name}_": facade.real[0] for name, facade in TYPES.items()}
+    exceptions |= TYPES_OF_ERRORS
     return {**_FUNCTIONS, **TYPES, **exceptions, **classes, **HOOKS, **TEXT_HOOKS, "NotImplemented": NotImplemented}

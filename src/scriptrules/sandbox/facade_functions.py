@@ -9,7 +9,6 @@ import fractions
 import functools
 import heapq
 import itertools
-import json
 import math
 import re
 import shlex
@@ -21,7 +20,7 @@ from typing import Any
 
 from scriptrules.sandbox import signals
 from scriptrules.sandbox.builtins import fromkeys, fuelled, small_decimal
-from scriptrules.sandbox.formatting import percent, to_text
+from scriptrules.sandbox.formatting import FORMATS, check_widths, percent, to_text
 from scriptrules.sandbox.guards import (
     MAX_BITS,
     MAX_ITEMS,
@@ -38,8 +37,11 @@ from scriptrules.sandbox.sets import measured as bounded
 MAX_PATTERN = 10_000  # characters of a regular expression
 MAX_FACTORIAL = 5000
 MAX_QUANTILES = 100_000
-MAX_JSON_PARTS = 1_000_000
 _UTC = datetime.UTC
+_LOCAL_SECONDS = re.compile(r"%[-_0^#]*\d*[EO]?s")
+_UNIVERSAL = re.compile(r"(?<![a-z])(utc|gmt)(?![a-z])", re.IGNORECASE)
+FLAGS = re.ASCII | re.IGNORECASE | re.MULTILINE | re.DOTALL | re.VERBOSE | re.UNICODE
+MAX_DIGITS = 10_000  # of a decimal
 
 
 def no_instance(*args: Any, **kwargs: Any) -> Any:
@@ -64,6 +66,17 @@ def short(function: Callable[..., Any]) -> Callable[..., Any]:
 # -- datetime
 
 
+def constructor(kind: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the constructor of dates or times without its other use: bytes of a pickle, which it does not check."""
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        if any(type(value) in (bytes, str) for value in (*args, *kwargs.values())):
+            raise TypeError("an integer is required (got type str or bytes)")
+        return kind(*args, **kwargs)
+
+    return guarded
+
+
 def from_timestamp(seconds: float, tz: Any = None) -> datetime.datetime:
     """`datetime.fromtimestamp`, in UTC where no time zone is given."""
     moment = datetime.datetime.fromtimestamp(seconds, tz or _UTC)
@@ -80,10 +93,23 @@ def astimezone(moment: datetime.datetime, tz: Any = None) -> datetime.datetime:
     return (moment if moment.tzinfo is not None else moment.replace(tzinfo=_UTC)).astimezone(tz or _UTC)
 
 
+def format_moment(value: datetime.date | datetime.time, spec: str) -> str:
+    """`moment.strftime`; `%s` would count in the time zone of the machine."""
+    if _LOCAL_SECONDS.search(spec):
+        raise ValueError("%s depends on the machine's time zone; write .timestamp()")
+    check_widths(spec)
+    return check_size(value.strftime(spec))  # type: ignore[no-any-return]
+
+
+FORMATS |= dict.fromkeys((datetime.date, datetime.time, datetime.datetime), format_moment)
+
+
 def parse_time(text: str, form: str) -> datetime.datetime:
     """`datetime.strptime`."""
     if len(form) > 1000 or len(text) > 10_000:
         raise too_large("the date")
+    if "%Z" in form and not _UNIVERSAL.search(text):  # the names of the machine's own zone would match too
+        raise ValueError(f"time data {text!r} does not match format {form!r}")
     return datetime.datetime.strptime(text, form)
 
 
@@ -94,6 +120,8 @@ def compile_pattern(pattern: Any, flags: int = 0) -> re.Pattern[Any]:
     """`re.compile`."""
     if type(pattern) is re.Pattern:
         return pattern
+    if flags & ~int(FLAGS):
+        raise ValueError("rules have the flags A, I, M, S, X and U")
     if len(pattern) > MAX_PATTERN:
         raise too_large("the pattern")
     return re.compile(pattern, flags)
@@ -180,58 +208,6 @@ _PATTERN_METHODS: dict[str, Callable[..., Any]] = {
 }
 
 
-# -- json
-
-
-def _measure(value: Any) -> None:
-    parts = 0
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        parts += 1
-        if parts > MAX_JSON_PARTS:
-            raise too_large("the JSON text")
-        if isinstance(item, dict):
-            stack.extend(item.values())
-        elif isinstance(item, (list, tuple)):
-            stack.extend(item)
-
-
-def json_dumps(
-    value: Any,
-    *,
-    indent: Any = None,
-    sort_keys: bool = False,
-    ensure_ascii: bool = True,
-    separators: Any = None,
-    allow_nan: bool = True,
-    default: Any = None,
-) -> str:
-    """`json.dumps`."""
-    if (type(indent) is int and indent > 16) or (type(indent) is str and len(indent) > 16):
-        raise too_large("the indentation")
-    _measure(value)
-    text = json.dumps(
-        value,
-        indent=indent,
-        sort_keys=sort_keys,
-        ensure_ascii=ensure_ascii,
-        separators=separators,
-        allow_nan=allow_nan,
-        default=default or _not_json,
-    )
-    return check_size(text)  # type: ignore[no-any-return]
-
-
-def _not_json(value: Any) -> Any:
-    raise TypeError(f"Object of type {getattr(type(value), '__name__', '')} is not JSON serializable")
-
-
-def json_loads(text: str | bytes) -> Any:
-    """`json.loads`."""
-    return json.loads(check_size(text))
-
-
 # -- math and numbers
 
 
@@ -291,12 +267,14 @@ def over_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def make_decimal(value: Any = "0") -> decimal.Decimal:
     """`Decimal(value)`."""
+    if type(value) is str and len(value) > MAX_DIGITS:
+        raise too_large("the number")
     return decimal.Decimal(value)
 
 
 def make_fraction(numerator: Any = 0, denominator: Any = None) -> fractions.Fraction:
     """`Fraction(numerator, denominator)`."""
-    if type(numerator) is str and re.search(r"[eE][+-]?\d{5}", numerator):
+    if type(numerator) is str and re.search(r"[eE][+-]?[\d_]{5}", numerator):
         raise too_large("the number")
     if isinstance(numerator, decimal.Decimal) and numerator.is_finite() and abs(numerator.adjusted()) > 10_000:
         raise too_large("the number")
@@ -315,14 +293,21 @@ def make_counter(*args: Any, **kwargs: Any) -> collections.Counter[Any]:
     return collections.Counter(*_items(args), **kwargs)
 
 
-def counter_update(counter: collections.Counter[Any], *args: Any, **kwargs: Any) -> None:
+def counter_update(counter: collections.Counter[Any], /, *args: Any, **kwargs: Any) -> None:
     """`counter.update(…)`."""
-    counter.update(*_items(args), **kwargs)
+    counter.update(*map(_counts, _items(args)), **_counts(kwargs))
 
 
-def counter_subtract(counter: collections.Counter[Any], *args: Any, **kwargs: Any) -> None:
+def counter_subtract(counter: collections.Counter[Any], /, *args: Any, **kwargs: Any) -> None:
     """`counter.subtract(…)`."""
-    counter.subtract(*_items(args), **kwargs)
+    counter.subtract(*map(_counts, _items(args)), **_counts(kwargs))
+
+
+def _counts(items: Any) -> Any:
+    """Refuse counts that are no numbers: the counter adds them up, and a text or list may double each time."""
+    if isinstance(items, dict) and any(isinstance(value, (str, bytes, list, tuple)) for value in items.values()):
+        raise TypeError("counts must be numbers")
+    return items
 
 
 def make_ordered_dict(*args: Any, **kwargs: Any) -> collections.OrderedDict[Any, Any]:
@@ -335,7 +320,7 @@ def ordered_from_keys(keys: Any, value: Any = None) -> collections.OrderedDict[A
     return collections.OrderedDict(fromkeys(keys, value))
 
 
-def make_defaultdict(factory: Any = None, *args: Any, **kwargs: Any) -> collections.defaultdict[Any, Any]:
+def make_defaultdict(factory: Any = None, /, *args: Any, **kwargs: Any) -> collections.defaultdict[Any, Any]:
     """`defaultdict(…)`."""
     return collections.defaultdict(factory, *_items(args), **kwargs)
 
@@ -362,7 +347,7 @@ def reduce(function: Any, items: Any, *initial: Any) -> Any:
     return functools.reduce(function, itertools.compress(items, signals.current.fuel), *initial)
 
 
-def partial(function: Any, *args: Any, **kwargs: Any) -> Any:
+def partial(function: Any, /, *args: Any, **kwargs: Any) -> Any:
     """`functools.partial`."""
     return functools.partial(function, *args, **kwargs)
 
@@ -488,7 +473,8 @@ def _deepcopy(value: Any, memo: dict[int, Any]) -> Any:
         return memo[id(value)]
     kind = type(value)
     if kind is tuple:
-        return tuple([_deepcopy(item, memo) for item in value])
+        copied_tuple = tuple([_deepcopy(item, memo) for item in value])
+        return memo.setdefault(id(value), copied_tuple)
     if kind is list or isinstance(value, collections.deque):
         memo[id(value)] = result = value.copy()
         for index, item in enumerate(value):

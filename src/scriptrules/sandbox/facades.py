@@ -37,6 +37,7 @@ from typing import Any
 
 from scriptrules.sandbox import facade_functions as made
 from scriptrules.sandbox.builtins import FACADES, find_index, fuelled, native, small_decimal, update
+from scriptrules.sandbox.facade_json import json_dumps, json_loads
 from scriptrules.sandbox.guards import ATTRIBUTES, HOOKS, MODULES, PROPERTIES, Namespace, TypeFacade
 from scriptrules.sandbox.sets import ItemsView, KeysView
 from scriptrules.sandbox.sets import measured as bounded
@@ -71,10 +72,11 @@ _DICT = {
 }
 
 ATTRIBUTES |= {
-    datetime.date: native(_DATE),
-    datetime.time: native(_TIME),
+    datetime.date: {**native(_DATE), "strftime": made.format_moment},
+    datetime.time: {**native(_TIME), "strftime": made.format_moment},
     datetime.datetime: {
         **native(_DATE + " " + _TIME + " date time timetz"),
+        "strftime": made.format_moment,
         "astimezone": made.astimezone,
         "timestamp": made.timestamp,
     },
@@ -134,7 +136,7 @@ PROPERTIES |= {(re.Pattern, "groupindex")}
 _datetime = _facade(
     "datetime",
     datetime.datetime,
-    datetime.datetime,
+    made.constructor(datetime.datetime),
     {
         **{
             name: getattr(datetime.datetime, name)
@@ -147,13 +149,13 @@ _datetime = _facade(
 _date = _facade(
     "date",
     datetime.date,
-    datetime.date,
+    made.constructor(datetime.date),
     {name: getattr(datetime.date, name) for name in ["fromisoformat", "fromordinal", "fromisocalendar", "min", "max"]},
 )
 _decimal = _facade("Decimal", decimal.Decimal, made.make_decimal, {"from_float": decimal.Decimal.from_float})
 _counter = _facade("Counter", collections.Counter, made.make_counter)
 _ordered = _facade("OrderedDict", collections.OrderedDict, made.make_ordered_dict, {"fromkeys": made.ordered_from_keys})
-_JSON = {"JSONDecodeError": json.JSONDecodeError, "dumps": made.json_dumps, "loads": made.json_loads}
+_JSON = {"JSONDecodeError": json.JSONDecodeError, "dumps": json_dumps, "loads": json_loads}
 _FLAGS = {
     name: int(getattr(re, name))
     for name in ["A", "ASCII", "I", "IGNORECASE", "M", "MULTILINE", "S", "DOTALL", "X", "VERBOSE", "U", "UNICODE"]
@@ -240,7 +242,9 @@ _MODULES: dict[str, dict[str, Any]] = {
     "datetime": {
         "date": _date,
         "datetime": _datetime,
-        "time": _facade("time", datetime.time, datetime.time, {"fromisoformat": datetime.time.fromisoformat}),
+        "time": _facade(
+            "time", datetime.time, made.constructor(datetime.time), {"fromisoformat": datetime.time.fromisoformat}
+        ),
         "timedelta": _facade("timedelta", datetime.timedelta, datetime.timedelta),
         "timezone": _facade("timezone", datetime.timezone, datetime.timezone, {"utc": datetime.UTC}),
         "UTC": datetime.UTC,

@@ -24,7 +24,7 @@ from scriptrules.sandbox.sets import KeysView, OrderedSet, RuleSet
 MAX_WIDTH = 10_000  # characters to which one value may be padded
 MAX_NESTING = 100  # levels of a container that text is made of
 
-_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
+_ADDRESS = re.compile(r" (?:at|@) 0x[0-9A-Fa-f]+")
 _DIGITS = re.compile(r"\d+")
 _CONVERSION = re.compile(
     r"%(?:\((?P<key>[^()]*)\))?(?P<flags>[#0\- +]*)(?P<width>\*|\d+)?(?P<dot>\.(?P<precision>\*|\d+)?)?"
@@ -35,10 +35,12 @@ _PLAIN = frozenset({str, int, float, bool, type(None), bytes, complex, range})
 _EXPONENT = 10_000  # decimal digits
 _CONTAINERS = (OrderedSet, KeysView, ValuesView, deque, dict, tuple)
 
+FORMATS: dict[type, Callable[[Any, str], str]] = {}  # types whose formats need a guard of their own: `facade_functions`
+
 
 def scrub(text: str) -> str:
     """Return a text without the addresses that Python puts into the names of objects."""
-    return _ADDRESS.sub("", text) if " at 0x" in text else text
+    return _ADDRESS.sub("", text) if " 0x" in text else text
 
 
 def to_text(value: Any) -> str:
@@ -58,8 +60,7 @@ def to_text(value: Any) -> str:
 def _error_text(error: BaseException) -> str:
     args = error.args
     if all(type(arg) in _PLAIN for arg in args):
-        text = str(error)
-        return text if args and type(args[0]) is str and text == args[0] and not text.startswith("<") else scrub(text)
+        return scrub(str(error))
     return scrub(to_text(args[0]) if len(args) == 1 and not isinstance(error, KeyError) else to_repr(args))
 
 
@@ -179,6 +180,8 @@ def format_value(value: Any, spec: str = "") -> str:
         raise TypeError(f"format() argument 2 must be str, not {type(spec).__name__}")
     if not spec:
         return to_text(value)
+    if type(value) in FORMATS:
+        return FORMATS[type(value)](value, spec)
     check_widths(spec)
     if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) > _EXPONENT:
         raise too_large("the text")
@@ -240,7 +243,9 @@ class _GuardedFormatter(Formatter):
         return kwargs[key]
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        return format_value(value, format_spec)
+        text = format_value(value, format_spec)
+        signals.current.charge(len(text) >> 8)
+        return text
 
     def convert_field(self, value: Any, conversion: Any) -> Any:
         if conversion is None:
@@ -253,7 +258,7 @@ class _GuardedFormatter(Formatter):
 _FORMATTER = _GuardedFormatter()
 
 
-def format_text(template: str, *args: Any, **kwargs: Any) -> str:
+def format_text(template: str, /, *args: Any, **kwargs: Any) -> str:
     """Return `template.format(*args, **kwargs)`."""
     return check_size(_FORMATTER.vformat(template, args, kwargs))  # type: ignore[no-any-return]
 
@@ -287,6 +292,7 @@ def _percent(template: str, values: Any) -> str:
         pieces.append(template[end : match.start()])
         end = match.end()
         pieces.append(_convert(match, supply))
+        signals.current.charge(len(pieces[-1]) >> 8)
     pieces.append(template[end:])
     supply.close()
     return check_size("".join(pieces))  # type: ignore[no-any-return]

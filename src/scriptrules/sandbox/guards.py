@@ -74,7 +74,7 @@ class TypeFacade:
         self.statics = statics or {}
         self.hints: dict[str, str] = {}
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self.make(*args, **kwargs)
 
     def __or__(self, other: Any) -> Any:
@@ -153,7 +153,7 @@ def unbound(facade: TypeFacade, name: str) -> Callable[..., Any] | None:
     for kind in facade.real:
         if name in ATTRIBUTES.get(kind, {}):
 
-            def method(target: Any, *args: Any, **kwargs: Any) -> Any:
+            def method(target: Any, /, *args: Any, **kwargs: Any) -> Any:
                 if not isinstance(target, facade.real):
                     raise TypeError(f"descriptor {name!r} requires a {facade.name!r} object")
                 return get_attribute(target, name)(*args, **kwargs)
@@ -300,6 +300,11 @@ def get_slice(target: Any, start: Any, stop: Any, step: Any) -> Any:
     return target[start:stop:step]
 
 
+def get_part(target: Any, part: slice) -> Any:
+    """`target[a:b]` as the left side of an augmented assignment."""
+    return get_slice(target, part.start, part.stop, part.step)
+
+
 def set_slice(target: Any, part: slice, value: Any) -> None:
     """`target[a:b] = value`."""
     if type(target) is not list:
@@ -324,10 +329,12 @@ def _reraise_signals() -> None:
 def handler(kinds: Any) -> Any:
     """Guard the type of an `except`: what ends a run passes by, and only exceptions can be named."""
     _reraise_signals()
+    real: list[type] = []
     for kind in kinds if type(kinds) is tuple else (kinds,):
-        if type(kind) is not type or not issubclass(kind, Exception):
-            raise TypeError("catching classes that do not inherit from Exception is not allowed")
-    return kinds
+        real += kind.real if type(kind) is TypeFacade else (kind,)
+    if not all(type(kind) is type and issubclass(kind, Exception) for kind in real):
+        raise TypeError("catching classes that do not inherit from Exception is not allowed")
+    return tuple(real)
 
 
 def finalizer() -> None:
@@ -401,6 +408,7 @@ HOOKS: dict[str, Any] = {
     "_ilshift_": shift,
     "_isub_": in_place_sub,
     "_getslice_": get_slice,
+    "_getpart_": get_part,
     "_setslice_": set_slice,
     "_exc_": handler,
     "_fin_": finalizer,

@@ -18,6 +18,7 @@ from scriptrules.clock import moment
 from scriptrules.function import Function, FunctionSpec
 from scriptrules.model import NAME
 from scriptrules.sandbox import signals
+from scriptrules.sandbox.formatting import to_repr, to_text
 from scriptrules.sandbox.handles import (
     CallFailed,
     ExecutionFailed,
@@ -78,7 +79,7 @@ def run(
     script = _script("run")
     for what, value in (("host", host), ("name", name), ("image", image)):
         if type(value) is not str or not value:
-            raise TypeError(f"run() wants text as {what}, not {value!r}")
+            raise TypeError(f"run() wants text as {what}, not {to_repr(value)[:200]}")
     if name in script.executions:
         raise ValueError(f"this run has started an execution {name!r} before; each needs a name of its own")
     if type(args) not in (list, tuple):
@@ -204,21 +205,21 @@ def uuid() -> str:
 def log(message: Any, **fields: Any) -> None:
     """Add a line to the run's log. It is kept even if the slice fails, and silent on replay."""
     script = _script("log")
-    script.log(str(message), script.encode(fields, "log()") if fields else None)
+    script.log(to_text(message), script.encode(fields, "log()") if fields else None)
 
 
 @_intrinsic(blocks=True)
 def hold(reason: str) -> None:
     """Stop here until somebody resumes the run."""
     script = _script("hold")
-    _value(script.use("hold", script.encode({"reason": str(reason)[:500]}, "hold()"), blocks=True))
+    _value(script.use("hold", script.encode({"reason": to_text(reason)[:500]}, "hold()"), blocks=True))
 
 
 @_intrinsic(entry=False)
 def fail(reason: str) -> None:
     """End the run as failed and keep what it did."""
     _script("fail").check_alive("fail")
-    raise FailSignal(str(reason)[:2000])
+    raise FailSignal(to_text(reason)[:2000])
 
 
 # ---- making the injected functions of a worker
@@ -305,7 +306,7 @@ def _seconds(what: str, value: Any) -> float | None:
     if value is None:
         return None
     if type(value) not in (int, float) or not 0 <= value <= SLEEP_MAX:
-        raise ValueError(f"{what} is {value!r}; it must be a number of seconds from 0 to {SLEEP_MAX:.0f}")
+        raise ValueError(f"{what} is {to_repr(value)[:200]}; it must be a number of seconds from 0 to {SLEEP_MAX:.0f}")
     return float(value)
 
 

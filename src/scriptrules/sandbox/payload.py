@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from scriptrules.sandbox.formatting import to_repr
 from scriptrules.sandbox.signals import LimitExceeded
 
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
@@ -52,7 +53,7 @@ def _check(value: Any, path: str, depth: int) -> None:
         if kind is dict:
             for key, item in value.items():
                 if type(key) is not str:
-                    raise TypeError(f"{path} has the key {key!r}; JSON keys are text, write str(…)")
+                    raise TypeError(f"{path} has the key {to_repr(key)[:200]}; JSON keys are text, write str(…)")
                 if type(item) is not str:
                     _check(item, f"{path}[{key!r}]" if len(path) < 200 else path, depth - 1)
         else:

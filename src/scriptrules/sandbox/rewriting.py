@@ -118,7 +118,7 @@ class Rewriting(RestrictingNodeTransformer):
                 result.extend(new)
             elif new is not None:
                 result.append(new)
-        return result or [ast.Pass()]
+        return result or [ast.Pass(lineno=1, col_offset=0, end_lineno=1, end_col_offset=0)]
 
     # -- modules and functions
 
@@ -272,7 +272,9 @@ class Rewriting(RestrictingNodeTransformer):
             )
             return node
         base, key = self.gen_tmp_name(), self.gen_tmp_name()
-        item = ast.Subscript(load(base), load(key), ast.Load())
+        item: ast.expr = ast.Subscript(load(base), load(key), ast.Load())
+        if has_slice(target):
+            item = call("_getpart_", load(base), load(key))
         statements: list[ast.stmt] = [
             ast.Assign([store(base)], self.expr(target.value)),
             ast.Assign([store(key)], self.key(target.slice)),

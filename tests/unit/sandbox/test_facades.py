@@ -6,8 +6,8 @@ import textwrap
 from types import ModuleType
 
 import pytest
-from rulehelp import as_python, as_rule
 
+from rulehelp import as_python, as_rule
 from scriptrules.sandbox.facades import MODULES
 from scriptrules.sandbox.guards import Namespace, TypeFacade
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from rulehelp import BUILTINS, as_rule
 
+from rulehelp import BUILTINS, as_rule
 from scriptrules.sandbox import signals
 from scriptrules.sandbox.builtins import make_builtins
 from scriptrules.sandbox.guards import Opaque
