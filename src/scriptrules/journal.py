@@ -16,7 +16,7 @@ from scriptrules.model import Entry, EntryState, Failure, Verdict
 NOTHING = msgspec.Raw(b"null")  # the result of an entry that has none
 
 
-class Intent(msgspec.Struct, frozen=True, array_like=True):
+class Intent(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One use of an injected function as the worker reports it."""
 
     name: str

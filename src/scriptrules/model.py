@@ -1,6 +1,7 @@
 """The nouns of scriptrules as plain frozen data: task, run, entry, and what executors are asked and answer.
 
 Payloads travel as raw JSON (`bytes`): they are checked once where they enter, and decoded only by who looks inside.
+What exists by the thousand holds text, bytes and numbers only, and is left out of garbage collection (`gc=False`).
 Moments are microseconds since 1970 UTC (see `scriptrules.clock`).
 """
 
@@ -65,7 +66,7 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+class Failure(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An error as data: it survives the journal and comes back in a script as the exception it was."""
 
     type: str  # the class name, e.g. "ValueError" or "ExecutionFailed"
@@ -75,7 +76,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     code: str | None = None
 
 
-class Task(msgspec.Struct, frozen=True):
+class Task(msgspec.Struct, frozen=True, gc=False):
     id: str
     name: str
     data: bytes  # a JSON object
@@ -92,7 +93,7 @@ class Task(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One use of an injected function. Blocking ones and executions get their result later."""
 
     seq: int
@@ -110,7 +111,7 @@ class Entry(msgspec.Struct, frozen=True):
     verdict: Verdict | None = None
 
 
-class Run(msgspec.Struct, frozen=True):
+class Run(msgspec.Struct, frozen=True, gc=False):
     id: str
     rule: str
     task: str
@@ -171,7 +172,7 @@ class ExecutionResult(msgspec.Struct, frozen=True):
     verdict: Verdict = Verdict.UNKNOWN
 
 
-class LogLine(msgspec.Struct, frozen=True):
+class LogLine(msgspec.Struct, frozen=True, gc=False):
     """A line of a run's log: what the rule printed, or what its execution `source` wrote."""
 
     at: int

@@ -13,7 +13,7 @@ from __future__ import annotations
 import random as _random
 import sys
 from collections.abc import Callable
-from types import CodeType, FrameType, TracebackType
+from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any
 
 import greenlet
@@ -27,6 +27,12 @@ from scriptrules.sandbox.handles import ExecutionHandle, NewTask, TaskHandle
 from scriptrules.sandbox.wire import Budget, LogEntry, Outcome, Past, Slice, TaskView
 
 TRACE_LINES = 20  # of the author's own frames in a failure
+
+
+# What a suspended script has in place of lists that it does not need; nothing is ever added to these.
+_NO_INTENTS: list[Intent] = []
+_NO_LOGS: list[LogEntry] = []
+_NO_PAST: list[Past] = []
 
 
 class Diverged(signals.ControlSignal):
@@ -67,6 +73,8 @@ class Program:
 class RuleScope(signals.Scope):
     """Module level of a rule, and of the libraries it imports: fresh for each script and for each filter."""
 
+    __slots__ = ("_builtins", "_codes", "_modules")
+
     def __init__(self, builtins: dict[str, Any], libraries: dict[str, CodeType], steps: int) -> None:
         super().__init__(steps)
         self._builtins = builtins
@@ -95,6 +103,26 @@ class RuleScope(signals.Scope):
 
 class Script(RuleScope):
     """A run: its position in the journal, what its current slice has done, and the greenlet it lives in."""
+
+    __slots__ = (
+        "_greenlet",
+        "_random",
+        "attempt",
+        "budget",
+        "executions",
+        "in_main",
+        "intents",
+        "logs",
+        "now",
+        "past",
+        "printed",
+        "program",
+        "seq",
+        "slice",
+        "slot",
+        "task",
+        "unwaited",
+    )
 
     def __init__(
         self,
@@ -155,8 +183,13 @@ class Script(RuleScope):
     def _switch(self, *args: Any) -> Slice:
         signals.current = self
         self._greenlet.switch(*args)
-        assert self.slice is not None
-        return self.slice
+        piece = self.slice
+        assert piece is not None
+        self.slice = None  # what is suspended keeps as little as possible: there are thousands
+        self.intents, self.logs = _NO_INTENTS, _NO_LOGS
+        if self.seq >= len(self.past):
+            self.past = _NO_PAST
+        return piece
 
     # ---- the script's side
 
@@ -238,6 +271,7 @@ class Script(RuleScope):
             self.dead = True
 
     def _execute(self) -> Slice:
+        names: dict[str, Any] = {}
         try:
             names = self.execute(self.program.code, self.program.rule)
             self.in_main = True
@@ -259,11 +293,13 @@ class Script(RuleScope):
                 return self._diverged(
                     f"expected {_shown(recorded.name, recorded.args)}, got {got}", self._line_of(error.__traceback__)
                 )
-            return self._ended_by(error)
+            return self._ended_by(error, names.get("main"))
 
-    def _ended_by(self, error: BaseException) -> Slice:
+    def _ended_by(self, error: BaseException, main: Any) -> Slice:
         """The slice in which main ended by an error of its own, a limit, or fail()."""
         line = self._line_of(error.__traceback__)
+        if line is None and isinstance(main, FunctionType):
+            line = main.__code__.co_firstlineno  # it had returned already: what it returned cannot be taken
         match error:
             case FailSignal():
                 return Slice(

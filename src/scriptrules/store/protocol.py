@@ -15,7 +15,7 @@ from scriptrules.errors import KeyConflict
 from scriptrules.model import LogLine, Run, Source, Task, TaskState
 
 
-class Wake(msgspec.Struct, frozen=True):
+class Wake(msgspec.Struct, frozen=True, gc=False):
     """Something outstanding that concerns an entry of a run; evicted runs cost this row and nothing else.
 
     Kinds: "timer" (due), "execution" and "function" (key: the attempt's key), "task" (key: a task that is to end),
@@ -29,7 +29,7 @@ class Wake(msgspec.Struct, frozen=True):
     due: int | None = None
 
 
-class TaskMove(msgspec.Struct, frozen=True):
+class TaskMove(msgspec.Struct, frozen=True, gc=False):
     """A task's next state; `open` is the number of its runs that have not ended."""
 
     id: str
@@ -39,7 +39,7 @@ class TaskMove(msgspec.Struct, frozen=True):
     open: int = 0
 
 
-class RunEnd(msgspec.Struct, frozen=True):
+class RunEnd(msgspec.Struct, frozen=True, gc=False):
     """One of a task's runs has ended: the task ends with the last of them."""
 
     task: str
@@ -91,7 +91,7 @@ class Committed(msgspec.Struct, frozen=True):
     awake: list[Wake] = []  # of kinds task and call: what they wait for is there
 
 
-class Ingested(msgspec.Struct, frozen=True):
+class Ingested(msgspec.Struct, frozen=True, gc=False):
     id: str
     new: bool  # False: the key was known, with the same content
 
