@@ -17,6 +17,7 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import durable
+import sandbox
 import sandboxed
 import starting
 import waiting
@@ -30,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[int], list[Result]]] = {
     "memory": waiting.memory,
     "restart": waiting.restart,
     "replay": sandboxed.replay,
+    "sandbox": sandbox.sandbox,
     "rules": starting.rules,
     "help": starting.help,
 }

@@ -33,6 +33,7 @@ LOOK_INTERVAL = 0.1  # seconds between two looks at workers that say nothing
 SILENCE_MAX = 60.0  # seconds of wall time without a word and without using CPU time
 START_TIMEOUT = 30.0  # seconds until a new worker must have said that it is ready
 RUNS_MAX = 1 << 16  # runs that one task can start: slots between two takes
+REFUSED = (wire.FrameError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # bytes that are no message
 ACKS_MAX = 2 * RUNS_MAX  # announcements for one job: a filter and a run of each rule
 REPLIES: dict[type, type] = {
     wire.Load: wire.Loaded, wire.Take: wire.Taken, wire.Replay: wire.Ran, wire.Resume: wire.Ran
@@ -84,6 +85,7 @@ class Worker(asyncio.Protocol):
         self.retiring = False
         self.alive = True
         self.why: str | None = None  # why we killed it
+        self.found = False  # the culprit is known already: none of the jobs that it still has
         self.messages = 0
         self.ack: wire.Ack | None = None
         self.acks = 0  # since its last reply
@@ -107,10 +109,15 @@ class Worker(asyncio.Protocol):
             self._transport.write(bytes(self._out))
         self._out.clear()
 
-    def kill(self, why: str) -> None:
-        """End it at once."""
+    def kill(self, why: str, found: bool = False) -> None:
+        """End it at once.
+
+        Args:
+            why: goes on after "the worker was …".
+            found: whether what it did last is the culprit, and none of the jobs that it still has.
+        """
         if self.why is None:
-            self.why = why
+            self.why, self.found = why, found
         self.child.kill()
 
     def close(self) -> None:
@@ -131,8 +138,8 @@ class Worker(asyncio.Protocol):
                 self._pool._receive(self, wire.decode_from_worker(body))
                 if self.why is not None:
                     return
-        except (wire.FrameError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            self.kill(f"it sent something that is no message: {error}")
+        except REFUSED as error:
+            self.kill(f"killed because it sent something that is no message: {error}")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool._lost(self)
@@ -226,7 +233,7 @@ class Pool:
         try:
             ready = await asyncio.wait_for(asyncio.shield(worker.ready), START_TIMEOUT)
         except TimeoutError:
-            worker.kill("it did not get ready")
+            worker.kill("killed because it did not get ready")
             raise SandboxUnavailable(
                 "A worker did not get ready in time. `scriptrules doctor` shows which wall is missing."
             ) from None
@@ -348,7 +355,7 @@ class Pool:
         """Replace a worker that had better not go on: after an allocation failed, say."""
         if not worker.retiring:
             worker.retiring = True
-            worker.kill("it was replaced")
+            worker.kill("replaced")
 
     # ---- what workers say
 
@@ -357,18 +364,18 @@ class Pool:
         match message:
             case wire.Ready():
                 if worker.ready.done():
-                    worker.kill("it said twice that it is ready")
+                    worker.kill("killed because it said twice that it is ready")
                 else:
                     worker.ready.set_result(message)
             case wire.Ack():
                 worker.acks += 1
                 if job is None or message.number != job.number or worker.acks > ACKS_MAX:
-                    worker.kill("it announced what it was not asked")
+                    worker.kill("killed because it announced what it was not asked")
                 else:
                     worker.ack = message
             case _:
                 if job is None or not self._fits(job, message):
-                    worker.kill("it answered what it was not asked")
+                    worker.kill("killed because it answered what it was not asked")
                     return
                 worker.jobs.popleft()
                 worker.ack = None
@@ -382,7 +389,7 @@ class Pool:
         if message.number != job.number or type(message) is not job.reply:
             return False
         if isinstance(message, wire.Ran):
-            return message.slice is None or message.slice.slot == job.slot
+            return message.slice is None or self._may_end(message.slice, job.slot)
         if isinstance(message, wire.Taken):
             return (
                 message.epoch == job.epoch
@@ -394,12 +401,15 @@ class Pool:
         return True
 
     def _may_start(self, job: Job, at: int, started: wire.Started) -> bool:
-        if started.slice is not None and started.slice.slot != job.slot + at:
+        if started.slice is not None and not self._may_end(started.slice, job.slot + at):
             return False
         if job.epoch != self.epoch:
             return True  # the rules have changed meanwhile: the task is matched again, whatever was found
         source = self._active.get(started.rule) or self._active.get(started.rule.partition(":")[0])
         return source is not None and source.digest == started.digest
+
+    def _may_end(self, piece: wire.Slice, slot: int) -> bool:
+        return piece.slot == slot and wire.keeps_to(self._setup.budget, piece)
 
     async def _look(self) -> None:
         """Kill workers that say nothing although they have something to do."""
@@ -447,7 +457,7 @@ class Pool:
             elif culprit is not None:
                 job.lost(Loss(why, culprit if culprit.number == job.number else None))
             else:
-                job.lost(Loss(why, suspect=at == 0))
+                job.lost(Loss(why, suspect=at == 0 and not worker.found))
         if not worker.ready.done():
             worker.ready.set_exception(
                 SandboxUnavailable(f"A worker ended before it was ready: {why}. `scriptrules doctor` says more.")
@@ -470,4 +480,3 @@ class Pool:
 
 def _load(number: int, source: Source) -> wire.Load:
     return wire.Load(number, source.digest, source.rule, source.file, source.text, source.libraries)
-

@@ -8,6 +8,7 @@ several frames in one write. The supervisor decodes strictly and bounded: a work
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -37,14 +38,14 @@ class Budget(msgspec.Struct, frozen=True, array_like=True):
 # ---- both ways
 
 
-class Outcome(msgspec.Struct, frozen=True, array_like=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What a blocking function returns (`value`, JSON) or raises (`error`)."""
 
     value: bytes = b"null"
     error: Failure | None = None
 
 
-class TaskView(msgspec.Struct, frozen=True, array_like=True):
+class TaskView(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A task as rules see it."""
 
     id: str
@@ -95,7 +96,7 @@ class Take(msgspec.Struct, frozen=True, array_like=True, tag=4):
     skip: list[str] = []  # rules whose run is known to end by a limit: matched, not executed
 
 
-class Past(msgspec.Struct, frozen=True, array_like=True):
+class Past(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """An entry of the journal as a replay needs it. `outcome` None: still outstanding, or not a blocking one."""
 
     name: str
@@ -154,12 +155,14 @@ class Ack(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
 
 class Loaded(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Without metadata the source cannot be a rule, and `problems` say why; with them they are warnings only."""
+
     number: int
     metadata: Metadata | None
     problems: list[Diagnostic]
 
 
-class LogEntry(msgspec.Struct, frozen=True, array_like=True):
+class LogEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     seq: int
     text: str
     fields: bytes | None = None
@@ -218,6 +221,16 @@ ToWorker = Setup | Load | Book | Take | Replay | Resume | Evict | Forget
 FromWorker = Ready | Ack | Loaded | Taken | Ran
 
 
+def keeps_to(budget: Budget, piece: Slice) -> bool:
+    """Whether a slice is as small as an honest worker would have seen to."""
+    return (
+        len(piece.entries) <= budget.entries_per_slice
+        and all(len(entry.args) <= budget.payload_max for entry in piece.entries)
+        and len(piece.value) <= budget.payload_max
+        and sum(len(entry.text) + len(entry.fields or b"") for entry in piece.logs) <= budget.log_max
+    )
+
+
 def with_reasons(view: TaskView, reasons: dict[str, str]) -> TaskView:
     """`view` as a fallback sees it: with why the other rules did not match."""
     return msgspec.structs.replace(view, reasons=msgspec.json.encode(reasons))
@@ -247,20 +260,24 @@ class Frames:
         self._limit = limit
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """The frames that are complete with `data`; raises FrameError for one that is larger than the limit."""
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The frames that are complete with `data`, one by one: those before a lie still count.
+
+        Raises:
+            FrameError: the next frame is larger than the limit.
+        """
         self._buffer += data
-        frames: list[bytes] = []
         at, end = 0, len(self._buffer)
-        while end - at >= HEADER.size:
-            (length,) = HEADER.unpack_from(self._buffer, at)
-            if length > self._limit:
-                raise FrameError(f"a frame of {length} bytes is over the limit of {self._limit}")
-            start = at + HEADER.size
-            if end - start < length:
-                break
-            frames.append(bytes(self._buffer[start : start + length]))
-            at = start + length
-        if at:
-            del self._buffer[:at]
-        return frames
+        try:
+            while end - at >= HEADER.size:
+                (length,) = HEADER.unpack_from(self._buffer, at)
+                if length > self._limit:
+                    raise FrameError(f"a frame of {length} bytes is over the limit of {self._limit}")
+                start = at + HEADER.size
+                if end - start < length:
+                    break
+                at = start + length
+                yield bytes(self._buffer[start:at])
+        finally:
+            if at:
+                del self._buffer[:at]

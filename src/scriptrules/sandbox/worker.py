@@ -86,7 +86,7 @@ class Worker:
             case wire.Setup():
                 self._budget = request.budget
                 self._builtins.update(injected(request.functions))
-                self._book = Book(self._builtins, self._budget, self._announce_filter)
+                self._book = Book(self._builtins, self._budget, self._announce_filter, request.functions)
                 meter.allow(request.budget.cpu_seconds)
 
     # ---- requests

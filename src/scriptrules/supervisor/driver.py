@@ -233,7 +233,7 @@ class Driver:
         try:
             decision = transitions.on_slice(live.run, live.entries, live.task, piece, self._clock(), self._setting)
         except WorkerLied as error:
-            worker.kill(f"it lied: {error}")
+            worker.kill(f"killed because it lied: {error}", found=True)
             self._lost_run(live, Loss(f"found lying: {error}", suspect=True))
             return
         if piece.end == "blocked":
@@ -250,8 +250,9 @@ class Driver:
                 self.replay(live)
             live.stale = False
             return
-        live.suspected += loss.suspect
-        if loss.ack is None and live.suspected < SUSPECTED_MAX:
+        accused = loss.ack is not None and loss.ack.rule == live.run.rule
+        live.suspected += loss.suspect or (loss.ack is not None and not accused)
+        if not accused and live.suspected < SUSPECTED_MAX:
             self.replay(live)
             return
         line = live.entries[-1].line if live.entries else None
@@ -320,7 +321,11 @@ class Driver:
             self._store.submit(change, then)
 
         def missing() -> None:
-            self._store.submit(Change(done=[wake]), lambda _: done())
+            def then(committed: Committed) -> None:
+                done()
+                self.after_commit(committed)  # it may tell what others brought about that were committed with this
+
+            self._store.submit(Change(done=[wake]), then)
 
         self._tell(wake.run, fact, missing)
 

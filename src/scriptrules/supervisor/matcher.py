@@ -136,6 +136,10 @@ class Matcher:
         if taken.epoch != self._pool.epoch:
             self._take(passage)
             return
+        named = [started.rule for started in taken.runs] + ([taken.problem.rule] if taken.problem else [])
+        if not all(self._rules.can_match(rule, task.name) for rule in named):
+            self._found_lying(worker, passage, "a rule that is not asked about this task")
+            return
         if taken.problem is not None:
             if taken.problem.fatal:
                 self._pool.retire(worker)
@@ -143,9 +147,8 @@ class Matcher:
             return
         try:
             matched = on_taken(task, taken, passage.condemned, now, self._pool.python, self._pool.policy, self._setting)
-        except (WorkerLied, KeyError) as error:
-            worker.kill(f"it lied: {error}")
-            self._background.spawn(self._lost_task(passage, Loss(f"found lying: {error}", suspect=True)))
+        except WorkerLied as error:
+            self._found_lying(worker, passage, str(error))
             return
         if not matched.runs and taken.runs:
             self._drop_slices(worker, taken)  # nobody answers, or too many do
@@ -163,6 +166,10 @@ class Matcher:
                 self._pool.retire(worker)
         change.ends = []  # the task's next state counts them already
         self._store.submit(change, lambda committed: self._matched(matched.move, task, lives, committed))
+
+    def _found_lying(self, worker: Worker, passage: Passage, why: str) -> None:
+        worker.kill(f"killed because it lied: {why}", found=True)
+        self._background.spawn(self._lost_task(passage, Loss(f"found lying: {why}", suspect=True)))
 
     def _matched(self, move: TaskMove, task: Task, lives: list[tuple[LiveRun, Decision]], committed: Committed) -> None:
         self._leave(task)
@@ -200,6 +207,11 @@ class Matcher:
     async def _lost_task(self, passage: Passage, loss: Loss) -> None:
         """The worker that had the task is gone, perhaps because of one of the task's rules."""
         ack, how = loss.ack, loss.how
+        if ack is not None and (
+            ack.rule in passage.condemned or not self._rules.can_match(ack.rule, passage.task.name)
+        ):
+            ack = None  # it accuses a rule that it was not to execute
+            passage.tries += 1
         passage.tries += loss.suspect
         if passage.tries >= TRIES_MAX:
             await self._hold(passage.task, f"match_limit: workers died {TRIES_MAX} times: {how}")
@@ -225,7 +237,7 @@ class Matcher:
         now = self._clock()
         if state is TaskState.NEW:
             self.announce([task])
-        await self._driver.submit(Change(moves=[TaskMove(task.id, state, now, reason)]))
+        self._driver.after_commit(await self._driver.submit(Change(moves=[TaskMove(task.id, state, now, reason)])))
         self._leave(task)
         moved = replace(task, state=state, since=now, reason=reason)
         self._observers.task(moved)

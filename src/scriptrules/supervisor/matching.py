@@ -7,6 +7,7 @@ import msgspec
 from scriptrules.model import RUN_FINAL, Failure, Run, RunState, Task, TaskState
 from scriptrules.sandbox.wire import Slice, Started, Taken, TaskView
 from scriptrules.store.protocol import TaskMove
+from scriptrules.supervisor.arguments import WorkerLied
 from scriptrules.supervisor.decision import Decision, Setting
 from scriptrules.supervisor.transitions import on_slice
 
@@ -70,6 +71,8 @@ def on_taken(
             policy=policy,
             reasons=msgspec.json.encode(taken.reasons) if taken.reasons else None,
         )
+        if started.slice is None and started.rule not in condemned:
+            raise WorkerLied(f"rule {started.rule} was not executed")
         piece = started.slice or Slice(0, "limit", error=condemned[started.rule])
         matched.runs.append((on_slice(run, [], task, piece, now, setting), piece))
     states = [decision.run.state for decision, _ in matched.runs]

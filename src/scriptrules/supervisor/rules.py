@@ -17,6 +17,7 @@ from watchfiles import awatch
 from scriptrules.diagnostics import render_in
 from scriptrules.model import Source
 from scriptrules.rulebook.files import read_all, stamp_of
+from scriptrules.rulebook.index import matches
 from scriptrules.rulebook.metadata import Metadata
 from scriptrules.sandbox.pool import Pool
 from scriptrules.store.protocol import Store
@@ -37,6 +38,7 @@ class RuleInfo(msgspec.Struct, frozen=True):
     metadata: Metadata | None
     problems: list[str] = []  # of the newest version, if it is not the active one
     quarantined: str | None = None  # why it is not considered
+    warnings: list[str] = []  # of the active version
 
 
 class Rules:
@@ -52,6 +54,7 @@ class Rules:
         self.active: dict[str, Source] = {}
         self.facts: dict[str, Metadata] = {}
         self._problems: dict[str, tuple[str, list[str]]] = {}  # rule: file, texts
+        self._warnings: dict[str, list[str]] = {}  # texts, by rule that is active
         self._refused: dict[str, str] = {}  # rule: digest that was refused, so that it is compiled once
         self._quarantined: dict[str, tuple[str, str]] = {}  # rule: digest, why
         self._strikes: dict[tuple[str, str], int] = {}
@@ -88,6 +91,7 @@ class Rules:
                     self.facts.get(rule),
                     problems,
                     quarantined[1] if quarantined else None,
+                    self._warnings.get(rule, []),
                 )
             )
         return infos
@@ -96,23 +100,32 @@ class Rules:
         """The active source of a rule, or of the file whose table it is an entry of."""
         return self.active.get(plan) or self.active.get(plan.partition(":")[0])
 
+    def can_match(self, plan: str, name: str) -> bool:
+        """Whether there is such a rule, or entry of a table, and it is asked about tasks of this name."""
+        rule, _, entry = plan.partition(":")
+        facts = self.facts.get(rule) if rule in self.active else None
+        if facts is None or entry not in ({table.name for table in facts.table} or {""}):
+            return False
+        return name in facts.on or any(matches(pattern, name) for pattern in facts.on)
+
     async def reload(self) -> None:
         """Make the rulebook equal to the files, as far as they are in order."""
         async with self._reading:
             sources, unreadable = await asyncio.to_thread(read_all, self.folder)
             for broken in unreadable:
                 self._report(broken.rule, broken.file, [f"{broken.file} {broken.problem}"])
-            put = await self._accept(sources)
+            put, facts = await self._accept(sources)
             listed = {*sources, *(broken.rule for broken in unreadable)}
             drop = [rule for rule in self.active if rule not in listed]
             for rule in [rule for rule in self._problems if rule not in listed]:
                 del self._problems[rule]
             if put or drop:
+                self.facts.update(facts)
                 self._activate(put, drop)
                 await self._changed()
 
-    async def _accept(self, sources: dict[str, Source]) -> dict[str, Source]:
-        """The new and changed sources that a worker finds in order."""
+    async def _accept(self, sources: dict[str, Source]) -> tuple[dict[str, Source], dict[str, Metadata]]:
+        """The new and changed sources that a worker finds in order, and what it says of them."""
         fresh = [
             source
             for rule, source in sources.items()
@@ -125,19 +138,21 @@ class Rules:
                 del self._problems[rule]  # the file is as it was before it broke
                 self._refused.pop(rule, None)
         put: dict[str, Source] = {}
+        facts: dict[str, Metadata] = {}
         for source, loaded in zip(fresh, await asyncio.gather(*map(self._pool.load, fresh)), strict=True):
+            texts = [render_in(problem, source) for problem in loaded.problems]
             if loaded.metadata is None:
                 self._refused[source.rule] = source.digest
-                texts = [render_in(problem, source) for problem in loaded.problems]
                 self._report(source.rule, source.file, texts)
             else:
                 put[source.rule] = source
-                self.facts[source.rule] = loaded.metadata
+                facts[source.rule] = loaded.metadata
+                self._warn(source.rule, source.file, texts)
                 self._problems.pop(source.rule, None)
                 self._refused.pop(source.rule, None)
                 self._quarantined.pop(source.rule, None)
         await asyncio.gather(*map(self._store.put_source, put.values()))  # one commit for all of them
-        return put
+        return put, facts
 
     def _report(self, rule: str, file: str, texts: list[str]) -> None:
         if self._problems.get(rule) != (file, texts):
@@ -145,10 +160,16 @@ class Rules:
             active = "the previous version stays active" if rule in self.active else "it is not active"
             log.error("rule.broken", rule=rule, file=file, effect=active, problems="\n".join(texts))
 
+    def _warn(self, rule: str, file: str, texts: list[str]) -> None:
+        if texts and self._warnings.get(rule) != texts:
+            log.warning("rule.warning", rule=rule, file=file, effect="it is active", problems="\n".join(texts))
+        self._warnings[rule] = texts
+
     def _activate(self, put: dict[str, Source], drop: list[str]) -> None:
         for rule in drop:
             del self.active[rule]
             self.facts.pop(rule, None)
+            self._warnings.pop(rule, None)
         self.active.update(put)
         self._pool.activate(self._pool.epoch + 1, put, drop)
         changed, removed = sorted(put), sorted(drop)

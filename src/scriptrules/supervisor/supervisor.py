@@ -278,8 +278,10 @@ class Supervisor:
     async def _rules_changed(self) -> None:
         """A call that nobody could answer may have found its procedure."""
         for reason in ("unresolved", "ambiguous"):
-            for task in await self.store.tasks(Filter(state="held", reason=reason, limit=PAGE)):
-                await self.matcher.move(task, TaskState.NEW, None)
+            cursor: str | None = None
+            while tasks := await self.store.tasks(Filter(state="held", reason=reason, cursor=cursor, limit=PAGE)):
+                await asyncio.gather(*(self.matcher.move(task, TaskState.NEW, None) for task in tasks))
+                cursor = tasks[-1].id
 
 
 def _setting(config: Config, plugins: Plugins, new_id: Ids) -> Setting:
