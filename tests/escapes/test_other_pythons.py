@@ -70,7 +70,9 @@ def _installed(version: str, python: str, identity: str) -> Path:
         if not stamp.exists() or stamp.read_text() != wanted:
             made = _run(python, "-m", "venv", "--clear", folder)
             assert made.returncode == 0, f"{python} cannot make a virtualenv: {made.stderr}"
-            pip = _run(inside, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "-e", ".", "pytest")
+            pip = _run(
+                inside, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "-e", ".", "pytest", "hypothesis"
+            )
             hint = "without a network, set PIP_INDEX_URL or PIP_FIND_LINKS to a mirror"
             assert pip.returncode == 0, f"pip could not install into {folder} ({hint}): {pip.stderr}"
             stamp.write_text(wanted)

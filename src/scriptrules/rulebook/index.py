@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -22,6 +23,7 @@ def is_literal(pattern: str) -> bool:
     return "*" not in pattern
 
 
+@lru_cache(maxsize=16 * REMEMBERED)
 def matches(pattern: str, name: str) -> bool:
     """Whether a task's `name` fits `pattern`: ``*`` is one segment, ``**`` any number of them, also none."""
     return bool(Index([([pattern], True)], rank=bool).candidates(name))
