@@ -56,10 +56,8 @@ sleep_args = msgspec.json.Decoder(SleepArgs).decode
 hold_args = msgspec.json.Decoder(HoldArgs).decode
 
 
-def check_task(name: str, data: bytes) -> None:
-    """Raises WorkerLied where this can be no task."""
-    if len(name) > NAME_MAX or not NAME.match(name):
-        raise WorkerLied("a task of an impossible name")
+def check_object(data: bytes) -> None:
+    """Raises WorkerLied where this cannot be the data of a task."""
     try:
         _object(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -7,7 +7,8 @@ is committed is always a prefix of what was decided. Effects happen after the co
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 import msgspec
 import structlog
@@ -53,14 +54,14 @@ class Driver:
         clock: Clock,
         background: Background,
         observers: Observers,
-        cancel_quietly: Callable[[str], Awaitable[None]],
+        cancel_quietly: Callable[[str], Coroutine[Any, Any, None]],
     ) -> None:
         self.commits = 0  # grows with every commit: whoever shows something looks again
         self.executions: Executions | None = None  # set before the first run is driven
         self.timers = Timers(store, clock, self.timer)
         self.announce: Callable[[Iterable[Task]], None] = _nobody  # hears of tasks before they are committed
         self.offer: Callable[[Iterable[Task]], None] = _nobody  # gets them once they are
-        self.cancel_quietly = cancel_quietly
+        self._cancel_quietly = cancel_quietly
         self._store = store
         self._pool = pool
         self._live = live
@@ -70,18 +71,30 @@ class Driver:
         self._observers = observers
         self._answering: set[Wake] = set()
 
-    async def submit(self, change: Change) -> Committed:
-        """Commit a change and wait until it is durable."""
-        future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+    def commit(self, change: Change, then: Callable[[], None]) -> None:
+        """Commit a change, then call `then`.
 
-        def then(committed: Committed) -> None:
+        The store tells what a group of changes has brought about to one of their submitters only, so whoever commits
+        does so by this, and nobody is not woken.
+        """
+
+        def durable(committed: Committed) -> None:
+            then()
+            self._after_commit(committed)
+
+        self._store.submit(change, durable)
+
+    async def submit(self, change: Change, then: Callable[[], None] = lambda: None) -> None:
+        """Commit a change, call `then`, and return when it is durable; `then` is called though the caller has gone."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def durable() -> None:
+            then()
             if not future.done():
-                future.set_result(committed)
+                future.set_result(None)
 
-        self._store.submit(change, then)
-        committed = await future
-        self.commits += 1
-        return committed
+        self.commit(change, durable)
+        await future
 
     # ---- decisions
 
@@ -92,7 +105,7 @@ class Driver:
             return
         change = Change()
         self.write(live, decision, change, piece)
-        self._store.submit(change, lambda committed: self.committed(live, decision, committed))
+        self.commit(change, lambda: self._committed(live, decision))
 
     def write(self, live: LiveRun, decision: Decision, change: Change, piece: wire.Slice | None) -> None:
         """Put a decision into a change, and into memory."""
@@ -119,15 +132,14 @@ class Driver:
                 (run.id, transitions.log_line(at, entry.seq, entry.text, entry.fields)) for entry in piece.logs
             ]
 
-    def committed(self, live: LiveRun, decision: Decision, committed: Committed) -> None:
-        live.uncommitted -= 1
+    def _committed(self, live: LiveRun, decision: Decision) -> None:
         self.carry_out(live, decision)
-        self.after_commit(committed)
         self._observers.run(decision.run)
 
     def carry_out(self, live: LiveRun, decision: Decision) -> None:
         """The effects of a committed decision."""
         assert self.executions is not None
+        live.uncommitted -= 1
         for wake in decision.wakes:
             if wake.due is not None:
                 self.timers.expect(wake.due)
@@ -146,14 +158,14 @@ class Driver:
                 case Replay():
                     self.replay(live)
                 case CancelTask():
-                    self._background.spawn(_quietly(self.cancel_quietly, effect.id))
+                    self._background.spawn(self._cancel_quietly(effect.id))
         self.offer([task for task in decision.tasks if task.state is TaskState.NEW])
         if decision.ended:
             self._live.remove(live)
         else:
             self._live.forget_idle(live)
 
-    def after_commit(self, committed: Committed) -> None:
+    def _after_commit(self, committed: Committed) -> None:
         self.commits += 1
         for wake in committed.awake:
             self.answer(wake)
@@ -314,20 +326,13 @@ class Driver:
             change = Change()
             self.write(live, decision, change, None)
 
-            def then(committed: Committed) -> None:
+            def then() -> None:
                 done()
-                self.committed(live, decision, committed)
+                self._committed(live, decision)
 
-            self._store.submit(change, then)
+            self.commit(change, then)
 
-        def missing() -> None:
-            def then(committed: Committed) -> None:
-                done()
-                self.after_commit(committed)  # it may tell what others brought about that were committed with this
-
-            self._store.submit(Change(done=[wake]), then)
-
-        self._tell(wake.run, fact, missing)
+        self._tell(wake.run, fact, lambda: self.commit(Change(done=[wake]), done))
 
     def answer(self, wake: Wake) -> None:
         """What a run waits for has ended: a task, or a call."""
@@ -379,12 +384,8 @@ class Driver:
         """Commit a decision, together with `change`, and carry it out; returns when it is durable."""
         change = change or Change()
         self.write(live, decision, change, None)
-        self.committed(live, decision, await self.submit(change))
+        await self.submit(change, lambda: self._committed(live, decision))
 
 
 def _nobody(_: Iterable[Task]) -> None:
     """Before the matcher is there, no run is driven."""
-
-
-async def _quietly(cancel: Callable[[str], Awaitable[None]], id: str) -> None:
-    await cancel(id)

@@ -16,7 +16,7 @@ from scriptrules.errors import NotPossible
 from scriptrules.model import Failure, Task, TaskState
 from scriptrules.sandbox import wire
 from scriptrules.sandbox.pool import Job, Loss, Pool, Worker
-from scriptrules.store.protocol import Change, Committed, Store, TaskMove
+from scriptrules.store.protocol import Change, Store, TaskMove
 from scriptrules.supervisor.arguments import WorkerLied
 from scriptrules.supervisor.background import Background, Observers, patiently
 from scriptrules.supervisor.decision import Decision, Setting
@@ -165,18 +165,16 @@ class Matcher:
             if piece.fatal:
                 self._pool.retire(worker)
         change.ends = []  # the task's next state counts them already
-        self._store.submit(change, lambda committed: self._matched(matched.move, task, lives, committed))
+        self._driver.commit(change, lambda: self._matched(matched.move, task, lives))
 
     def _found_lying(self, worker: Worker, passage: Passage, why: str) -> None:
         worker.kill(f"killed because it lied: {why}", found=True)
         self._background.spawn(self._lost_task(passage, Loss(f"found lying: {why}", suspect=True)))
 
-    def _matched(self, move: TaskMove, task: Task, lives: list[tuple[LiveRun, Decision]], committed: Committed) -> None:
+    def _matched(self, move: TaskMove, task: Task, lives: list[tuple[LiveRun, Decision]]) -> None:
         self._leave(task)
         for live, decision in lives:
-            live.uncommitted -= 1
             self._driver.carry_out(live, decision)
-        self._driver.after_commit(committed)
         self._observers.task(replace(task, state=move.state, since=move.since, reason=move.reason))
         for live, _ in lives:
             self._observers.run(live.run)
@@ -237,7 +235,7 @@ class Matcher:
         now = self._clock()
         if state is TaskState.NEW:
             self.announce([task])
-        self._driver.after_commit(await self._driver.submit(Change(moves=[TaskMove(task.id, state, now, reason)])))
+        await self._driver.submit(Change(moves=[TaskMove(task.id, state, now, reason)]))
         self._leave(task)
         moved = replace(task, state=state, since=now, reason=reason)
         self._observers.task(moved)

@@ -43,7 +43,7 @@ from scriptrules.supervisor.arguments import (
     GenerateArgs,
     WorkerLied,
     check_json,
-    check_task,
+    check_object,
     generate_args,
     hold_args,
     run_args,
@@ -110,7 +110,6 @@ def _take_entries(
     """Turn what the slice did into a record, new tasks, wakes and effects."""
     if not piece.entries:
         return
-    run = decision.run
     results: dict[int, msgspec.Raw] = {}
     waited = any(came_from_outside(entry, entries) for entry in entries)
     last = len(piece.entries) - 1
@@ -128,7 +127,6 @@ def _take_entries(
             results[seq] = msgspec.Raw(msgspec.json.encode({"task": child.id}))
         rows.append((intent.name, msgspec.Raw(intent.args), intent.line))
     decision.records.append(SliceRecord(now, rows, results))
-    decision.run = run
 
 
 def _carry_out(
@@ -169,7 +167,7 @@ def _child(
     run: Run, task: Task, given: GenerateArgs, reply: int | None, now: int, waited: bool, setting: Setting
 ) -> Task:
     data = bytes(given.data)
-    check_task(given.name, data)
+    check_object(data)
     hop = 1 if waited else task.hop + 1
     depth = task.depth + 1 if reply is not None else 0
     looping = hop > setting.hop_max
