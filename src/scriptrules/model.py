@@ -149,6 +149,7 @@ class ExecutionRequest(msgspec.Struct, frozen=True):
     image: str  # the program, for the process executor
     args: list[str] = []
     env: dict[str, str] = {}
+    secret_files: dict[str, str] = {}  # absolute path in the execution -> content; written there, never in its spec
     timeout: float | None = None  # seconds
     options: dict[str, Json] = {}
     input: bytes = b"{}"  # the task's data, JSON
