@@ -581,7 +581,7 @@ def test_an_acknowledged_change_is_on_the_disk_before_anybody_hears_of_it(tmp_pa
             for pragma in ("journal_mode", "synchronous"):
                 settings[pragma] = connection.execute(f"PRAGMA {pragma}").fetchone()[0]
 
-        await store._await(look)
+        await store._write(look)
         assert settings == {"journal_mode": "wal", "synchronous": 2}
 
     asyncio.run(opened(SqliteStore(tmp_path / "state.db"), body))

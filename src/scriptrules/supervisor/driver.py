@@ -39,11 +39,7 @@ replace = msgspec.structs.replace
 
 
 class Driver:
-    """Everything that happens to a run after it was started.
-
-    Args:
-        cancel_quietly: awaited with the id of a task that nobody waits for any more.
-    """
+    """Everything that happens to a run after it was started."""
 
     def __init__(
         self,
@@ -54,14 +50,13 @@ class Driver:
         clock: Clock,
         background: Background,
         observers: Observers,
-        cancel_quietly: Callable[[str], Coroutine[Any, Any, None]],
     ) -> None:
         self.commits = 0  # grows with every commit: whoever shows something looks again
         self.executions: Executions | None = None  # set before the first run is driven
         self.timers = Timers(store, clock, self.timer)
         self.announce: Callable[[Iterable[Task]], None] = _nobody  # hears of tasks before they are committed
         self.offer: Callable[[Iterable[Task]], None] = _nobody  # gets them once they are
-        self._cancel_quietly = cancel_quietly
+        self.cancel_quietly: Callable[[str], Coroutine[Any, Any, None]] = _no_one  # a task that nobody waits for now
         self._store = store
         self._pool = pool
         self._live = live
@@ -158,7 +153,7 @@ class Driver:
                 case Replay():
                     self.replay(live)
                 case CancelTask():
-                    self._background.spawn(self._cancel_quietly(effect.id))
+                    self._background.spawn(self.cancel_quietly(effect.id))
         self.offer([task for task in decision.tasks if task.state is TaskState.NEW])
         if decision.ended:
             self._live.remove(live)
@@ -389,3 +384,7 @@ class Driver:
 
 def _nobody(_: Iterable[Task]) -> None:
     """Before the matcher is there, no run is driven."""
+
+
+async def _no_one(_: str) -> None:
+    """Nor is anything cancelled."""

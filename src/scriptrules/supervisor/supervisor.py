@@ -12,14 +12,13 @@ import structlog
 
 from scriptrules import clock as clocks
 from scriptrules.config import Config
-from scriptrules.errors import NotFound, NotPossible, SandboxUnavailable
-from scriptrules.model import RUN_FINAL, Ids, RunState, Task, TaskState
+from scriptrules.errors import SandboxUnavailable
+from scriptrules.model import Ids, Task, TaskState
 from scriptrules.plugins.manager import Plugins
 from scriptrules.sandbox import wire
 from scriptrules.sandbox.confine import Limits
 from scriptrules.sandbox.pool import Pool
-from scriptrules.store.protocol import Change, Filter, Ingested, Store
-from scriptrules.supervisor import transitions
+from scriptrules.store.protocol import Filter, Ingested, Store
 from scriptrules.supervisor.background import Background, Observers
 from scriptrules.supervisor.decision import Setting
 from scriptrules.supervisor.driver import Driver
@@ -27,6 +26,7 @@ from scriptrules.supervisor.executions import Executions
 from scriptrules.supervisor.live import LiveRuns
 from scriptrules.supervisor.matcher import Matcher
 from scriptrules.supervisor.rules import Rules
+from scriptrules.supervisor.verbs import Verbs
 
 log = structlog.get_logger(__name__)
 
@@ -69,12 +69,13 @@ class Supervisor:
             clock,
             self._background,
             observers,
-            self._cancel_quietly,
         )
         self.matcher = Matcher(
             store, self.pool, self.rules, self.live, self.driver, setting, clock, self._background, observers
         )
         self.driver.announce, self.driver.offer = self.matcher.announce, self.matcher.offer
+        self.verbs = Verbs(store, self.rules, self.live, self.driver, self.matcher, clock)
+        self.driver.cancel_quietly = self.verbs.cancel_quietly
         self.executions: Executions | None = None
 
     @property
@@ -185,95 +186,6 @@ class Supervisor:
         fresh = {result.id for result in storing.result() if result.new}
         self.matcher.withdraw(task for task in made if task.id not in fresh)
         self.matcher.offer(task for task in made if task.id in fresh)
-
-    # ---- facts from people
-
-    async def cancel(self, id: str) -> None:
-        """Cancel a run, or a task with all its runs.
-
-        Raises:
-            NotFound, NotPossible: there is none, or it has ended.
-        """
-        if id.startswith("r"):
-            live = await self.live.get(id)
-            if live.run.state in RUN_FINAL:
-                raise NotPossible(f"Run {id} is {live.run.state} already.")
-            self.live.give_up(live)
-            await self.driver.decide_and_wait(live, transitions.on_cancel(live.run, live.entries, self.clock()))
-            return
-        task = await self._task(id)
-        if task.state in (TaskState.NEW, TaskState.HELD):
-            await self.matcher.move(task, TaskState.CANCELLED, None)
-            return
-        runs = [run for run in await self.store.runs(Filter(task=id, limit=PAGE)) if run.state not in RUN_FINAL]
-        if not runs:
-            raise NotPossible(f"Task {id} is {task.state} already.")
-        for run in runs:
-            await self.cancel(run.id)
-
-    async def _cancel_quietly(self, id: str) -> None:
-        """Cancel what may have ended by itself."""
-        try:
-            await self.cancel(id)
-        except (NotFound, NotPossible):
-            return
-
-    async def resume(self, id: str) -> None:
-        """Let something held go on; an unmatched task is matched again.
-
-        Raises:
-            NotFound, NotPossible: there is none, or it is not held.
-        """
-        if id.startswith("r"):
-            live = await self.live.get(id)
-            if live.run.state is not RunState.HELD:
-                raise NotPossible(f"Run {id} is {live.run.state}, not held.")
-            await self.driver.decide_and_wait(live, transitions.on_resume(live.run, live.entries, self.clock()))
-            return
-        task = await self._task(id)
-        if task.state not in (TaskState.HELD, TaskState.UNMATCHED):
-            held = await self.store.runs(Filter(task=id, state="held", limit=PAGE))
-            if not held:
-                raise NotPossible(f"Task {id} is {task.state}, not held.")
-            for run in held:
-                await self.resume(run.id)
-            return
-        await self.matcher.move(task, TaskState.NEW, None)
-
-    async def retry(self, id: str, pinned: bool = False, from_start: bool = False) -> None:
-        """Do a failed or held run again, against the newest source unless `pinned`; or all failed runs of a task.
-
-        Raises:
-            NotFound, NotPossible: there is none, or it has not failed.
-        """
-        if id.startswith("t"):
-            task = await self._task(id)
-            runs = await self.store.runs(Filter(task=id, state="failed", limit=PAGE))
-            if not runs:
-                raise NotPossible(f"Task {id} is {task.state}; no run of it has failed.")
-            for run in runs:
-                await self.retry(run.id, pinned, from_start)
-            return
-        live = await self.live.get(id)
-        if live.run.state not in (RunState.FAILED, RunState.HELD):
-            raise NotPossible(f"Run {id} is {live.run.state}; only failed and held runs can be retried.")
-        newest = self.rules.newest(live.run.rule)
-        if newest is None and not pinned:
-            raise NotPossible(f"There is no rule {live.run.rule} any more. Restore it, or use --pinned.")
-        digest = live.run.digest if pinned or newest is None else newest.digest
-        change = Change()
-        if live.run.state is RunState.FAILED:
-            change.reopened.append((live.run.task, self.clock()))
-        self.live.give_up(live)
-        live.stale = False
-        decision = transitions.on_retry(live.run, live.entries, digest, from_start, self.clock())
-        await self.driver.decide_and_wait(live, decision, change)
-
-    async def _task(self, id: str) -> Task:
-        task = await self.store.task(id)
-        if task is None:
-            raise NotFound(f"There is no task {id}. List them with `scriptrules tasks`.")
-        return task
 
     async def _rules_changed(self) -> None:
         """A call that nobody could answer may have found its procedure."""

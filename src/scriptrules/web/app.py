@@ -239,11 +239,11 @@ class _Api:
         except msgspec.MsgspecError as error:
             raise errors.BadTask(f'{error}. The body of a verb is JSON: {{"pinned": false}}.') from None
         if verb == "cancel":
-            await self._supervisor.cancel(id)
+            await self._supervisor.verbs.cancel(id)
         elif verb == "resume":
-            await self._supervisor.resume(id)
+            await self._supervisor.verbs.resume(id)
         else:
-            await self._supervisor.retry(id, settings.pinned, settings.from_start)
+            await self._supervisor.verbs.retry(id, settings.pinned, settings.from_start)
         return await (self.task if kind == "tasks" else self.run)(request)
 
     # ---- the rest

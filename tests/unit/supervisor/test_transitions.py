@@ -30,7 +30,7 @@ from scriptrules.model import (
 )
 from scriptrules.sandbox.wire import Outcome, Slice
 from scriptrules.store.protocol import Wake
-from scriptrules.supervisor import states, transitions
+from scriptrules.supervisor import interventions, states, transitions
 from scriptrules.supervisor.arguments import WorkerLied
 from scriptrules.supervisor.decision import CancelTask, Decision, Go, Replay, Setting, Start, Stop
 from scriptrules.supervisor.entries import child_of, past_of
@@ -134,13 +134,13 @@ class Live:
         )
 
     def cancel(self) -> Decision:
-        return self.take(transitions.on_cancel(self.run, self.entries, self.now))
+        return self.take(interventions.on_cancel(self.run, self.entries, self.now))
 
     def retry(self, from_start: bool = False) -> Decision:
-        return self.take(transitions.on_retry(self.run, self.entries, "d2", from_start, self.now))
+        return self.take(interventions.on_retry(self.run, self.entries, "d2", from_start, self.now))
 
     def resume(self) -> Decision:
-        return self.take(transitions.on_resume(self.run, self.entries, self.now))
+        return self.take(interventions.on_resume(self.run, self.entries, self.now))
 
     def hold(self) -> Decision:
         return self.take(transitions.on_hold(self.run, "policy", Failure("Refused", "no"), self.now))

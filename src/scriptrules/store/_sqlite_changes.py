@@ -1,0 +1,113 @@
+"""What a change does within an SQLite transaction, and how tasks and runs are rows."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from importlib import resources
+from typing import Any
+
+import msgspec
+
+from scriptrules.model import TASK_FINAL, Failure, Run, RunState, Task, TaskState
+from scriptrules.store.protocol import Change, Committed, Ingested, Wake, decide_keys
+
+
+def _read_queries() -> dict[str, str]:
+    text = resources.files("scriptrules.store").joinpath("sql/queries.sql").read_text("utf-8")
+    queries = {}
+    for block in text.split("-- name: ")[1:]:
+        name, _, body = block.partition("\n")
+        queries[name.strip()] = body.strip().removesuffix(";")
+    return queries
+
+
+QUERIES = _read_queries()
+
+
+def ingest_tasks(connection: sqlite3.Connection, tasks: list[Task]) -> list[Ingested]:
+    keyed = [task for task in tasks if task.key is not None]
+    known: dict[str, tuple[str, str, bytes]] = {}
+    if keyed:
+        rows = connection.execute(QUERIES["known_keys"], (json.dumps([task.key for task in keyed]),))
+        known = {row[0]: row[1:] for row in rows}
+    ingested, fresh = decide_keys(tasks, known)
+    connection.executemany(QUERIES["insert_tasks"], map(_task_row, fresh))
+    return ingested
+
+
+def apply_change(connection: sqlite3.Connection, change: Change) -> Committed:
+    many = connection.executemany
+    if change.tasks:
+        many(QUERIES["insert_tasks"], map(_task_row, change.tasks))
+    if change.runs:
+        many(QUERIES["put_runs"], map(_run_row, change.runs))
+    if change.journal:
+        many(QUERIES["append_journal"], change.journal)
+    if change.logs:
+        many(QUERIES["append_logs"], ((run, *msgspec.structs.astuple(line)) for run, line in change.logs))
+    if change.wakes:
+        many(QUERIES["put_wakes"], map(msgspec.structs.astuple, change.wakes))
+    if change.done:
+        many(QUERIES["remove_wakes"], ((wake.run, wake.seq, wake.kind, wake.key) for wake in change.done))
+    if change.moves:
+        moves = ((str(move.state), move.since, move.reason, move.open, move.id) for move in change.moves)
+        many(QUERIES["move_tasks"], moves)
+    if change.reopened:
+        many(QUERIES["reopen_tasks"], change.reopened)
+    ended = _end_tasks(connection, change) if change.ends else []
+    return Committed(ended, _awake(connection, change, ended))
+
+
+def _end_tasks(connection: sqlite3.Connection, change: Change) -> list[tuple[str, TaskState]]:
+    connection.executemany(QUERIES["count_end"], ((end.task,) for end in change.ends))
+    tasks = json.dumps(list({end.task for end in change.ends}))
+    rows = connection.execute(QUERIES["end_tasks"], (tasks, change.ends[-1].since)).fetchall()
+    return [(id, TaskState(state)) for id, state in rows]
+
+
+def _awake(connection: sqlite3.Connection, change: Change, ended: Iterable[tuple[str, TaskState]]) -> list[Wake]:
+    """The waits for tasks that this change fulfils, whichever of the two came first."""
+    finals = [id for id, _ in ended]
+    finals += [move.id for move in change.moves if move.state in TASK_FINAL]
+    watched = [wake.key for wake in change.wakes if wake.kind in ("task", "call")]
+    if watched:
+        finals += [row[0] for row in connection.execute(QUERIES["ended_among"], (json.dumps(watched),))]
+    found: dict[Wake, None] = {}
+    for keys, query in ((finals, "wakes_on_ended_tasks"), (change.answered, "wakes_on_answers")):
+        if keys:
+            rows = connection.execute(QUERIES[query], (json.dumps(keys),))
+            found.update((Wake(*row), None) for row in rows)
+    return list(found)
+
+
+# ---- rows
+
+
+def _task_row(task: Task) -> tuple[Any, ...]:
+    return (
+        task.id, task.name, task.data, str(task.state), task.since, task.created, task.root, task.parent, task.by,
+        task.hop, task.depth, task.key, task.reply, task.reason,
+    )  # fmt: skip
+
+
+def task_of(row: tuple[Any, ...]) -> Task:
+    id, name, data, state, since, created, root, parent, by, hop, depth, key, reply, reason = row
+    return Task(id, name, data, TaskState(state), since, created, root, parent, by, hop, depth, key, reply, reason)
+
+
+def _run_row(run: Run) -> tuple[Any, ...]:
+    error = None if run.error is None else msgspec.json.encode(run.error)
+    return (
+        run.id, run.rule, run.task, run.digest, str(run.state), run.since, run.created, run.reason, run.ended,
+        run.value, error, run.attempt, run.answers, run.python, run.policy, run.reasons,
+    )  # fmt: skip
+
+
+def run_of(row: tuple[Any, ...]) -> Run:
+    fields = list(row)
+    fields[4] = RunState(fields[4])
+    fields[10] = None if fields[10] is None else msgspec.json.decode(fields[10], type=Failure)
+    fields[12] = bool(fields[12])
+    return Run(*fields)
