@@ -1,0 +1,126 @@
+"""The containers of one store on one engine, by the keys of their executions: made, found, known again, removed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from scriptrules.errors import InvalidRequest
+from scriptrules.executors import _docker_policy as policy
+from scriptrules.executors._docker_engine import Engine, EngineError
+from scriptrules.model import ExecutionRequest
+from scriptrules.plugins.executor import ExecutorContext
+
+LIVE = frozenset({"running", "paused", "restarting", "removing"})
+
+
+class Containers:
+    """What one supervisor does with containers, each under the name that its execution's key gives it.
+
+    Args:
+        owner: tells the containers that this object has made from those of earlier supervisors.
+    """
+
+    def __init__(self, engine: Engine, table: policy.HostTable, context: ExecutorContext, owner: str) -> None:
+        self._engine = engine
+        self._table = table
+        self._context = context
+        self._owner = owner
+
+    def name_of(self, key: str) -> str:
+        store = re.sub(r"[^a-zA-Z0-9_.-]", "", self._context.store_id)[:8]
+        return f"scriptrules-{store}-{key}"
+
+    async def create(self, request: ExecutionRequest) -> str | None:
+        """The id of a new container; None where its name is taken.
+
+        Raises:
+            InvalidRequest: the engine refuses it, or its image cannot be had.
+            HostUnavailable: the engine cannot be reached; the container may exist or not.
+        """
+        options = policy.read_options(request)
+        labels = policy.labels_of(request, options, self._context.store_id, self._owner)
+        body = policy.container_body(self._table, request, options, labels)
+        name = self.name_of(request.key)
+        if self._table.pull == "always":
+            await self._pull(request.image)
+        for may_pull in (self._table.pull == "missing", False):
+            try:
+                made = await self._engine.request(lambda client: client.create_container_from_config(body, name))
+                return str(made["Id"])
+            except EngineError as error:
+                if error.status == 409:
+                    return None
+                missing = error.status == 404 and "no such image" in error.message.lower()
+                if missing and may_pull:
+                    await self._pull(request.image)
+                elif missing:
+                    raise InvalidRequest(
+                        f"the image {request.image!r} is not on host {self._context.host!r}, which is configured with "
+                        f'pull = "{self._table.pull}". Load the image there, or correct its name.'
+                    ) from None
+                else:
+                    raise InvalidRequest(f"the engine refused: {error.message}. Correct run()'s arguments.") from None
+        raise AssertionError("the second attempt returns or raises")
+
+    async def _pull(self, image: str) -> None:
+        try:
+            await self._engine.pull(image)
+        except EngineError as error:
+            raise InvalidRequest(
+                f"the image {image!r} cannot be pulled on host {self._context.host!r}: {error.message}. "
+                f"Correct its name, or load it there."
+            ) from None
+
+    async def find(self, key: str) -> dict[str, Any] | None:
+        """What the engine says of the container under the name of `key`, whosever it is; None where there is none."""
+        name = self.name_of(key)
+        try:
+            found: dict[str, Any] = await self._engine.request(lambda client: client.inspect_container(name))
+        except EngineError as error:
+            if error.status == 404:
+                return None
+            raise self._engine.unavailable(error.message) from None
+        return found
+
+    async def list(self) -> list[dict[str, Any]]:
+        """All containers of this store, as the engine lists them."""
+        filters = {"label": f"{policy.LABEL_STORE}={self._context.store_id}"}
+        listed: list[dict[str, Any]] = await self._engine.request(
+            lambda client: client.containers(all=True, filters=filters)
+        )
+        return listed
+
+    async def is_live(self, key: str) -> bool:
+        found = await self.find(key)
+        return found is not None and found["State"]["Status"] in LIVE
+
+    def is_ours(self, found: Mapping[str, Any], key: str) -> bool:
+        """Whether a container is this store's, of this execution."""
+        labels = found["Config"]["Labels"] or {}
+        return (labels.get(policy.LABEL_STORE), labels.get(policy.LABEL_KEY)) == (self._context.store_id, key)
+
+    def is_own(self, found: Mapping[str, Any]) -> bool:
+        """Whether this very supervisor has created it."""
+        return (found["Config"]["Labels"] or {}).get(policy.LABEL_OWNER) == self._owner
+
+    def check_taken(self, found: Mapping[str, Any], request: ExecutionRequest) -> None:
+        """Raise InvalidRequest where what has the name of `request` was not made for it."""
+        name = self.name_of(request.key)
+        if not self.is_ours(found, request.key):
+            raise InvalidRequest(
+                f"the name {name!r} is taken on host {self._context.host!r} by a container that is not ours. "
+                f"Remove or rename that container."
+            )
+        if found["Config"]["Labels"].get(policy.LABEL_SPEC) != policy.spec_digest(request):
+            raise InvalidRequest(
+                f"the container {name!r} on host {self._context.host!r} was made for other arguments. Remove it."
+            )
+
+    async def remove(self, container: str) -> None:
+        try:
+            await self._engine.request(lambda client: client.remove_container(container, v=True, force=True))
+        except EngineError as error:
+            if error.status not in (404, 409):  # gone, or just being removed
+                raise

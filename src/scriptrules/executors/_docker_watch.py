@@ -1,0 +1,104 @@
+"""What happens to containers: one event stream an engine, and a comparison with its list where events may be missing.
+
+What was tried and rejected: trusting events alone (a stream that broke silently loses the end of a container, hence
+the comparison after every connect and every `COMPARE_INTERVAL`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from scriptrules import clock
+from scriptrules.errors import HostUnavailable
+from scriptrules.executors import _docker_policy as policy
+from scriptrules.executors._docker_engine import Engine, EngineError
+
+COMPARE_INTERVAL = 30.0  # seconds without an event after which the engine's list is compared
+RECONNECT_FIRST, RECONNECT_MOST = 0.1, 5.0  # seconds between attempts to reach an engine again
+
+
+class Watch:
+    """Follows the events of one store's containers, from the first `start` to `close`.
+
+    Args:
+        ended: told key and id of a container that has died or was destroyed.
+        compare: awaited where events may be missing.
+        lost: told that the engine is out of reach.
+        failed: told of an error that ends the watch; it is a bug.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        store_id: str,
+        now: clock.Clock,
+        ended: Callable[[str, str], None],
+        compare: Callable[[], Awaitable[None]],
+        lost: Callable[[], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self.skew = 0  # microseconds that the engine's clock is ahead of ours
+        self._engine = engine
+        self._store_id = store_id
+        self._now = now
+        self._ended = ended
+        self._compare = compare
+        self._lost = lost
+        self._failed = failed
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def start(self) -> None:
+        """Watch, where it does not yet."""
+        if not self._closed and (self._task is None or self._task.done()):
+            self._task = asyncio.get_running_loop().create_task(self._watch())
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        pause = RECONNECT_FIRST
+        filters = {
+            "type": ["container"],
+            "event": ["die", "destroy"],
+            "label": [f"{policy.LABEL_STORE}={self._store_id}"],
+        }
+        try:
+            while True:
+                try:
+                    about = await self._engine.request(lambda client: client.info())
+                    now = clock.parse(about["SystemTime"])
+                    self.skew = now - self._now()
+                    # The engine answers before it listens: `since` has it repeat what happened in between.
+                    query = {"filters": msgspec.json.encode(filters).decode(), "since": str(now // clock.SECOND - 1)}
+                    async with self._engine.stream("/events", query) as reader:
+                        await self._compare()
+                        pause = RECONNECT_FIRST
+                        await self._follow(reader)
+                except (HostUnavailable, EngineError, OSError, EOFError, msgspec.DecodeError):
+                    pass  # a last line may be cut off as well
+                self._lost()
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, RECONNECT_MOST)
+        except Exception as error:
+            self._failed(error)
+
+    async def _follow(self, reader: asyncio.StreamReader) -> None:
+        while True:
+            try:
+                # Not wait_for: before Python 3.12 it can swallow the cancellation that ends this task.
+                async with asyncio.timeout(COMPARE_INTERVAL):
+                    line = await reader.readline()
+            except TimeoutError:
+                await self._compare()
+                continue
+            if not line:
+                return
+            actor = msgspec.json.decode(line)["Actor"]
+            self._ended(actor["Attributes"].get(policy.LABEL_KEY, ""), actor["ID"])
