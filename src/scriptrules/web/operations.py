@@ -1,0 +1,46 @@
+"""What the API can do, as data: one declaration of an operation serves requests and is its documentation.
+
+A module of the API (`tasks`, `runs`, `verbs`, …) is a function from the `Site` to its operations. Handlers get the
+request and give the answer; who may ask, what a query may hold and what comes back stands in the declaration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from scriptrules.supervisor.supervisor import Supervisor
+
+Handler = Callable[[Request], Awaitable[Response]]
+Role = Literal["anyone", "viewer", "operator", "admin"]
+
+
+class Site(msgspec.Struct, frozen=True):
+    """What operations work on."""
+
+    supervisor: Supervisor
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """One method of one path."""
+
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: str  # "/api/tasks/{id}"
+    handler: Handler
+    summary: str
+    answer: Any = None  # the type of the JSON that a success answers; None: no JSON
+    status: int = 200
+    query: type[msgspec.Struct] | None = None  # what stands behind the ?; fields by name, text or numbers
+    body: Any = None  # the type of the JSON body
+    media: str = "application/json"  # of the answer
+    role: Role = "viewer"  # who may ask
+
+
+def route_of(operation: Operation) -> Route:
+    """The route that serves an operation."""
+    return Route(operation.path, operation.handler, methods=[operation.method])

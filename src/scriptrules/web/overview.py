@@ -1,0 +1,63 @@
+"""What the installation as a whole is like, over HTTP: rules, counts, health."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from scriptrules import __version__
+from scriptrules.web.answers import Page, Problem, answer, refuse
+from scriptrules.web.operations import Operation, Site
+
+
+class Health(msgspec.Struct):
+    status: str
+    version: str
+
+
+class Readiness(msgspec.Struct):
+    status: str
+    version: str
+    rules: int
+    workers: int
+    worker_restarts: int
+    walls: dict[str, str]
+
+
+def operations(site: Site) -> list[Operation]:
+    """What concerns no single task."""
+    overview = _Overview(site)
+    counts = dict[str, dict[str, int]]
+    return [
+        Operation("GET", "/api/rules", overview.rules, "Rules, with what is wrong with them.", answer=Page),
+        Operation("GET", "/api/counts", overview.counts, "Tasks and runs by state.", answer=counts),
+        Operation("GET", "/healthz", overview.health, "Whether it lives.", answer=Health, role="anyone"),
+        Operation("GET", "/readyz", overview.readiness, "Whether it works.", answer=Readiness, role="anyone"),
+    ]
+
+
+class _Overview:
+    def __init__(self, site: Site) -> None:
+        self._supervisor = site.supervisor
+
+    async def rules(self, _: Request) -> Response:
+        return answer(Page(self._supervisor.rules.infos()))
+
+    async def counts(self, _: Request) -> Response:
+        """How many tasks and runs are in each state. Its cost grows with the store, so no probe should ask for it."""
+        return answer(await self._supervisor.store.counts())
+
+    async def health(self, _: Request) -> Response:
+        return answer(Health("ok", __version__))
+
+    async def readiness(self, _: Request) -> Response:
+        supervisor = self._supervisor
+        failing = getattr(supervisor.store, "failing", None)
+        if failing or not supervisor.ready or not supervisor.pool.workers:
+            why = failing or ("no worker is running" if supervisor.ready else "the server is starting")
+            return refuse(Problem("Not ready", 503, f"{why}.", "SR830" if failing else "SR840"))
+        pool = supervisor.pool
+        return answer(
+            Readiness("ready", __version__, len(supervisor.rules.active), len(pool.workers), pool.restarts, pool.walls)
+        )

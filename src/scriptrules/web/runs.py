@@ -1,0 +1,96 @@
+"""Runs over HTTP: their state, journal and logs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from scriptrules import errors
+from scriptrules.model import Run
+from scriptrules.supervisor import shapes
+from scriptrules.web.answers import NDJSON, Page, answer, page
+from scriptrules.web.operations import Operation, Site
+from scriptrules.web.requests import LIMIT_MAX, Limit, ListQuery, filter_of, read_query
+
+FOLLOW_INTERVAL = 0.2  # seconds between two looks at a log that is followed
+
+
+class RunsQuery(ListQuery, frozen=True):
+    state: str | None = None
+    name: str | None = None
+    rule: str | None = None
+    task: str | None = None
+    reason: str | None = None
+
+
+class LogsQuery(msgspec.Struct, frozen=True):
+    follow: bool = False  # answer NDJSON, a line at a time, until the run has ended
+    after: Annotated[int, msgspec.Meta(ge=0)] = 0  # the `next` of the part before
+    limit: Limit = LIMIT_MAX
+
+
+def operations(site: Site) -> list[Operation]:
+    """What can be seen of runs."""
+    runs = _Runs(site)
+    return [
+        Operation("GET", "/api/runs", runs.many, "Runs, newest first.", answer=Page, query=RunsQuery),
+        Operation("GET", "/api/runs/{id}", runs.one, "One run.", answer=shapes.RunShape),
+        Operation("GET", "/api/runs/{id}/journal", runs.journal, "The entries of a run.", answer=Page),
+        Operation("GET", "/api/runs/{id}/logs", runs.logs, "What a run has logged.", answer=Page, query=LogsQuery),
+    ]
+
+
+class _Runs:
+    def __init__(self, site: Site) -> None:
+        self._store = site.supervisor.store
+
+    async def many(self, request: Request) -> Response:
+        filter = filter_of(read_query(request, RunsQuery))
+        return page([shapes.run_shape(run) for run in await self._store.runs(filter)], filter.limit)
+
+    async def one(self, request: Request) -> Response:
+        return answer(shapes.run_shape(await self._run(request)))
+
+    async def journal(self, request: Request) -> Response:
+        run = await self._run(request)
+        entries = await shapes.entries_of(self._store, run.id)
+        return answer(Page([shapes.entry_shape(entry) for entry in entries]))
+
+    async def logs(self, request: Request) -> Response:
+        run = await self._run(request)
+        query = read_query(request, LogsQuery)
+        if query.follow:
+            return StreamingResponse(self._follow(run.id), media_type=NDJSON)
+        lines, last = await shapes.logs_of(self._store, run.id, query.after, query.limit)
+        output = shapes.output_of(await shapes.entries_of(self._store, run.id)) if query.after == 0 else []
+        return answer(Page([*lines, *output], str(last) if len(lines) == query.limit else None))
+
+    async def _follow(self, run: str) -> AsyncIterator[bytes]:
+        """Lines as they come, one JSON object each, until the run has ended."""
+        after = 0
+        told: set[int] = set()
+        while True:
+            current = await self._store.run(run)
+            lines, after = await shapes.logs_of(self._store, run, after, LIMIT_MAX)
+            for line in lines:
+                yield msgspec.json.encode(line) + b"\n"
+            entries = await shapes.entries_of(self._store, run)
+            fresh = [entry for entry in entries if entry.ended and entry.seq not in told]
+            for line in shapes.output_of(fresh):
+                yield msgspec.json.encode(line) + b"\n"
+            told.update(entry.seq for entry in fresh)
+            if current is None or current.ended is not None:
+                return
+            await asyncio.sleep(FOLLOW_INTERVAL)
+
+    async def _run(self, request: Request) -> Run:
+        id = request.path_params["id"]
+        run = await self._store.run(id)
+        if run is None:
+            raise errors.NotFound(f"There is no run {id[:60]}. List them with `scriptrules runs`.")
+        return run
