@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import shutil
 import signal
@@ -96,8 +97,8 @@ class PrivateEngine:
             process.wait()
         (self.folder / "pid").unlink(missing_ok=True)
 
-    def load_image(self, name: str = IMAGE) -> None:
-        """Give it an image with a static busybox under the names that tests use."""
+    def load_image(self, name: str = IMAGE, command: list[str] | None = None) -> None:
+        """Give it an image with a static busybox under the names that tests use, which runs `command` by itself."""
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as archive:
             archive.add(os.path.realpath(_which("busybox") or ""), "bin/busybox")
@@ -108,16 +109,22 @@ class PrivateEngine:
             scratch = tarfile.TarInfo("tmp")
             scratch.type, scratch.mode = tarfile.DIRTYPE, 0o1777
             archive.addfile(scratch)
-        repository, _, tag = name.partition(":")
+        repository, _, tag = name.rpartition(":")
+        changes = [f"CMD {json.dumps(command)}"] if command else None
         with self.client() as client:
-            client.import_image_from_data(packed.getvalue(), repository=repository, tag=tag)
+            client.import_image_from_data(packed.getvalue(), repository=repository, tag=tag, changes=changes)
+
+    def clear(self) -> None:
+        """Remove all containers."""
+        with self.client() as client:
+            for container in client.containers(all=True):
+                with contextlib.suppress(docker.errors.APIError):  # somebody else is just removing it
+                    client.remove_container(container["Id"], force=True)
 
     def remove(self) -> None:
         """End containers and engine, and leave nothing behind."""
         if self._process is not None:
-            with self.client() as client:
-                for container in client.containers(all=True):
-                    client.remove_container(container["Id"], force=True)
+            self.clear()
             self.stop()
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         for mount in sorted((mount for mount in mounts if mount.startswith(f"{self.folder}/")), reverse=True):

@@ -83,6 +83,25 @@ class LogJson(TypedDict):
     fields: dict[str, Json] | None
 
 
+class HostJson(TypedDict):
+    name: str
+    executor: str
+    reachable: bool
+    version: str | None
+    detail: str
+    running: int
+    waiting: int
+    max_running: int | None
+    free: int | None
+    strays: list[str]
+
+
+class DrainJson(TypedDict):
+    draining: bool
+    running: int
+    waiting: int
+
+
 class BranchJson(TypedDict):
     run: RunJson
     entries: list[EntryJson]
@@ -216,6 +235,20 @@ class Client:
             "POST", f"/api/{kind}/{quote(id, safe='')}/{verb}", _encode(settings)
         )
         return changed
+
+    def hosts(self) -> list[HostJson]:
+        """The configured hosts, each as it is now."""
+        items: list[HostJson] = self._request("GET", "/api/hosts")["items"]
+        return items
+
+    def drain(self, on: bool | None) -> DrainJson:
+        """Begin to drain the server, or end that, or (None) only ask how far it is."""
+        state: DrainJson = (
+            self._request("GET", "/api/drain")
+            if on is None
+            else self._request("POST", "/api/drain", _encode({"on": on}))
+        )
+        return state
 
     def ready(self) -> dict[str, Json]:
         """What the server says of itself: version, rules, workers, counts."""

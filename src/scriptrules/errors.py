@@ -73,6 +73,12 @@ class StoreInUse(ScriptrulesError):
     code = "SR831"
 
 
+class Draining(ScriptrulesError):
+    """The server is being drained and takes no tasks. Send it again once the next server is there."""
+
+    code = "SR832"
+
+
 class SandboxUnavailable(ScriptrulesError):
     """Workers cannot be started. `scriptrules doctor` shows which wall is missing."""
 

@@ -71,6 +71,28 @@ def test_a_container_outlives_the_server_and_is_adopted_by_the_next(engine: Priv
         eventually(lambda: _containers(engine) == 0, "the finished container is removed")
 
 
+SEED = """
+def main():
+    run("locust", "execution_name", "docker.example/bpmms_uploads_v2")
+    wait("")
+"""
+
+
+def test_the_example_that_all_began_with_runs_literally(engine: PrivateEngine) -> None:
+    engine.load_image("docker.example/bpmms_uploads_v2:latest", ["echo", "uploaded"])
+    with project() as server:
+        table = f'[hosts.locust]\nexecutor = "docker"\nurl = "{engine.url}"\n'
+        server.config(table + 'images = ["docker.example/*"]\npull = "never"\n')
+        server.rule("seed", 'on = "seed"\n' + SEED)
+        server.start()
+        task = server.send("seed")
+        assert server.wait_task(task)["state"] == "done"
+        execution, waited = server.entries(server.run_of(task)["id"])
+        assert (execution["args"]["name"], execution["verdict"]) == ("execution_name", "once")
+        assert execution["result"]["stdout"] == "uploaded\n"
+        assert waited["state"] == "done"
+
+
 def _containers(engine: PrivateEngine) -> int:
     with engine.client() as client:
         return len(client.containers(all=True))

@@ -369,6 +369,30 @@ def test_a_running_container_is_adopted_after_a_restart(site: Site, may_create: 
     assert site.inspect(asked.key)["State"]["StartedAt"] == began
 
 
+def test_what_was_started_before_the_policy_was_edited_is_adopted(site: Site) -> None:
+    asked = request("while [ ! -e /tmp/go ]; do sleep 0.05; done; echo 7")
+    with_executor(site, lambda executor: executor.ensure(asked, may_create=True))
+
+    async def work(executor: Executor) -> ExecutionResult:
+        await executor.ensure(asked, may_create=True)  # the first supervisor was killed before it could acknowledge
+        await asyncio.to_thread(run_inside, site, asked.key, ["touch", "/tmp/go"])
+        return (await next_result(executor))[1]
+
+    result = with_executor(site, work, images=["another:1"])
+    assert (result.output, result.verdict) == (7, Verdict.ADOPTED)
+
+
+def test_what_was_only_created_before_the_policy_was_edited_is_refused_and_removed(site: Site) -> None:
+    asked = request("echo 7")
+    outcome(site, asked)
+    labels = site.inspect(asked.key)["Config"]["Labels"]
+    with site.engine.client() as client:
+        client.remove_container(site.name(asked.key))
+        client.create_container_from_config({"Image": IMAGE, "Cmd": ["true"], "Labels": labels}, site.name(asked.key))
+    assert isinstance(refusal(site, asked, images=["another:1"]), PolicyRefused)
+    assert site.names() == []
+
+
 def run_inside(site: Site, key: str, command: list[str]) -> None:
     with site.engine.client() as client:
         made = client.exec_create(site.name(key), command)
@@ -688,33 +712,6 @@ def test_twenty_containers_take_no_thread_each(site: Site) -> None:
         assert {key: result.output for key, result in results.items()} == {key: n for n, key in enumerate(keys)}
 
     with_executor(site, work)
-
-
-def test_no_more_run_at_once_than_the_host_is_configured_for(site: Site) -> None:
-    async def work(executor: Executor) -> None:
-        asked = [request("sleep 0.3", key=f"r{number}-1-1") for number in range(4)]
-        ensured = [asyncio.create_task(executor.ensure(each, may_create=True)) for each in asked]
-        results = [(await next_result(executor))[1] for _ in asked]
-        await asyncio.gather(*ensured)
-        moments = sorted((result.started or 0, result.ended or 0) for result in results)
-        for (_, first_ended), (later_started, _) in zip(moments, moments[2:], strict=False):
-            assert later_started >= first_ended
-
-    with_executor(site, work, max_running=2)
-
-
-def test_what_waits_for_a_free_slot_can_be_stopped(site: Site) -> None:
-    async def work(executor: Executor) -> None:
-        await executor.ensure(request("sleep 60"), may_create=True)
-        waiting = asyncio.create_task(executor.ensure(request("true", key="r2-1-1"), may_create=True))
-        await asyncio.sleep(0)
-        await executor.stop("r2-1-1")
-        key, result = await next_result(executor)
-        await waiting
-        assert (key, result.reason) == ("r2-1-1", "stopped before it was started")
-
-    with_executor(site, work, max_running=1)
-    assert site.names() == [site.name("r1-1-1")]
 
 
 def test_the_client_library_is_imported_only_when_a_host_is_used() -> None:

@@ -18,6 +18,7 @@ READING_ORDER = ROOT / "docs" / "reading-order.md"
 CLOCKS = {  # who may import `time`, and why
     "clock.py": "it is the clock",
     "executors/launcher.py": "a program of its own, which imports nothing of scriptrules",
+    "cli/hosts.py": "it sleeps between two questions to a server, and reads no time",
     "cli/sending.py": "it sleeps between two questions to a server, and reads no time",
 }
 DATES = {  # who may import `datetime`, and why; none of them may ask it for the present

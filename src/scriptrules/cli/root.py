@@ -33,6 +33,8 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name: module, summary
     "retry": ("verbs", "Do a failed or held run again, keeping what succeeded."),
     "check": ("checking", "Compile all rules, or PATHS, and report what is wrong."),
     "explain-code": ("explaining", "Explain a code such as SR110; without one, list them all."),
+    "hosts": ("hosts", "List hosts: reachable, version, what runs and waits there, free slots, and what is wrong."),
+    "drain": ("hosts", "Let running executions end, and start no more; returns when the last one has ended."),
     "plugins": ("installation", "List plugins and what they add."),
     "doctor": ("installation", "Check whether everything that is needed is there."),
 }

@@ -14,13 +14,11 @@ from typing import Any
 from scriptrules import clock
 from scriptrules.errors import HostUnavailable
 from scriptrules.executors import _docker_policy as policy
-from scriptrules.executors._docker_containers import Containers
+from scriptrules.executors._docker_containers import RELEASED, Containers
 from scriptrules.executors._docker_engine import Engine, EngineError
 from scriptrules.executors._docker_watch import Watch
 from scriptrules.executors._tasks import Tasks
 from scriptrules.plugins.executor import ExecutorContext
-
-RELEASED = "-released"  # ends the name of a container that is only kept for a while
 
 
 class Cleaning:

@@ -10,8 +10,9 @@ from scriptrules.errors import InvalidRequest
 from scriptrules.executors import _docker_policy as policy
 from scriptrules.executors._docker_engine import Engine, EngineError
 from scriptrules.model import ExecutionRequest
-from scriptrules.plugins.executor import ExecutorContext
+from scriptrules.plugins.executor import ExecutorContext, Placed
 
+RELEASED = "-released"  # ends the name of a container that is only kept for a while
 LIVE = frozenset({"running", "paused", "restarting", "removing"})
 
 
@@ -84,13 +85,26 @@ class Containers:
             raise self._engine.unavailable(error.message) from None
         return found
 
-    async def list(self) -> list[dict[str, Any]]:
+    async def listed(self) -> list[dict[str, Any]]:
         """All containers of this store, as the engine lists them."""
         filters = {"label": f"{policy.LABEL_STORE}={self._context.store_id}"}
         listed: list[dict[str, Any]] = await self._engine.request(
             lambda client: client.containers(all=True, filters=filters)
         )
         return listed
+
+    async def inventory(self) -> list[Placed]:
+        """The containers that any store has made on this engine.
+
+        Raises:
+            HostUnavailable: the engine cannot be reached.
+        """
+        filters = {"label": policy.LABEL_STORE}
+        try:
+            listed = await self._engine.request(lambda client: client.containers(all=True, filters=filters))
+        except EngineError as error:
+            raise self._engine.unavailable(error.message) from None
+        return [_placed(container) for container in listed]
 
     async def is_live(self, key: str) -> bool:
         found = await self.find(key)
@@ -124,3 +138,12 @@ class Containers:
         except EngineError as error:
             if error.status not in (404, 409):  # gone, or just being removed
                 raise
+
+
+def _placed(listed: Mapping[str, Any]) -> Placed:
+    labels = listed["Labels"]
+    name = str(listed["Names"][0]).lstrip("/")
+    running = listed["State"] in LIVE
+    kept = name.endswith(RELEASED) or (labels.get(policy.LABEL_KEEP) == "1" and not running)
+    started = listed["State"] != "created"
+    return Placed(labels.get(policy.LABEL_KEY, ""), labels[policy.LABEL_STORE], name, started, running, kept)

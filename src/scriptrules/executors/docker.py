@@ -28,7 +28,7 @@ from scriptrules.executors._docker_watch import Watch
 from scriptrules.executors._output import OUTPUT_FILE_MAX, OUTPUT_TAIL
 from scriptrules.executors._tasks import Tasks
 from scriptrules.model import ExecutionRequest, ExecutionResult, Verdict
-from scriptrules.plugins.executor import Executor, ExecutorContext, ExecutorFactory, LogChunk
+from scriptrules.plugins.executor import Executor, ExecutorContext, ExecutorFactory, LogChunk, Placed
 from scriptrules.plugins.spec import hookimpl
 
 STOP_GRACE = 10.0  # seconds between the polite signal and the forcible one
@@ -48,7 +48,6 @@ class _Execution:
         self.stop_reason: str | None = None  # we asked it to end
         self.timed_out = False
         self.outage = False  # the engine was out of reach while it ran
-        self.counted = False  # among those that max_running bounds
         self.timers: list[asyncio.TimerHandle] = []
         self.looking = False
         self.look_again = False
@@ -63,13 +62,12 @@ class DockerExecutor:
     """One Docker host (see `scriptrules.plugins.executor.Executor` for what each method promises)."""
 
     def __init__(self, table: policy.HostTable, context: ExecutorContext) -> None:
+        self.max_running = table.max_running
         self._table = table
         self._context = context
         self._ended: asyncio.Queue[tuple[str, ExecutionResult] | BaseException | None] = asyncio.Queue()
         self._executions: dict[str, _Execution] = {}
         self._starts: dict[str, int] = {}  # requests to start that this object has sent, by key
-        self._busy = 0
-        self._slot_freed = asyncio.Event()
         self._engine = Engine(table, context.host, context.base_dir)
         self._containers = Containers(self._engine, table, context, owner=uuid.uuid4().hex)
         self._tasks = Tasks(self._ended.put_nowait)
@@ -90,8 +88,6 @@ class DockerExecutor:
         policy.check_policy(self._table, request, policy.read_options(request))
 
     async def ensure(self, request: ExecutionRequest, may_create: bool) -> None:
-        if may_create:
-            self.validate(request)
         self._watch.start()
         while True:
             execution = self._executions.setdefault(request.key, _Execution(request))
@@ -140,6 +136,15 @@ class DockerExecutor:
             f"{about['ContainersRunning']} containers running; allows {allowed}"
         )
 
+    async def version(self) -> str:
+        try:
+            return str((await self._engine.request(lambda client: client.version()))["Version"])
+        except EngineError as error:
+            raise self._engine.unavailable(error.message) from None
+
+    async def inventory(self) -> list[Placed]:
+        return await self._containers.inventory()
+
     async def close(self) -> None:
         self._cleaning.close()
         for execution in self._executions.values():
@@ -163,14 +168,20 @@ class DockerExecutor:
             else:
                 self._adopt(execution, found)
             return
-        if self._table.max_running and self._busy >= self._table.max_running:
-            found = await self._containers.find(key)
-            if found is not None and self._containers.is_ours(found, key) and not is_never_started(found["State"]):
-                self._adopt(execution, found)
-                return
-        await self._take_slot(execution)
         if execution.stop_reason is not None:
             self._finish(execution, self._failed("stopped before it was started", Verdict.ONCE))
+            return
+        try:
+            self.validate(execution.request)
+        except InvalidRequest:
+            # What was started when the policy still allowed it goes on, and is not lost.
+            found = await self._containers.find(key)
+            if found is None or not self._containers.is_ours(found, key):
+                raise
+            if is_never_started(found["State"]):
+                await self._containers.remove(found["Id"])
+                raise
+            self._adopt(execution, found)
             return
         container = await self._containers.create(execution.request)
         own = container is not None
@@ -220,19 +231,7 @@ class DockerExecutor:
         execution.verdict = Verdict.ADOPTED
         if own and starts:
             execution.verdict = Verdict.ONCE if starts == 1 else Verdict.POSSIBLY_TWICE
-        self._count(execution)
         self._look(execution)
-
-    async def _take_slot(self, execution: _Execution) -> None:
-        while self._table.max_running and self._busy >= self._table.max_running and execution.stop_reason is None:
-            self._slot_freed.clear()
-            await self._slot_freed.wait()
-        self._count(execution)
-
-    def _count(self, execution: _Execution) -> None:
-        if not execution.counted:
-            execution.counted = True
-            self._busy += 1
 
     # ---- watching
 
@@ -248,7 +247,7 @@ class DockerExecutor:
     async def _compare(self) -> None:
         """Look at each watched execution whose container the engine does not list as running, and clean up."""
         watched = [execution for execution in self._executions.values() if execution.container is not None]
-        listed = await self._containers.list()
+        listed = await self._containers.listed()
         running = {container["Id"] for container in listed if container["State"] in LIVE}
         for execution in watched:
             pending = execution.stop_reason is not None or execution.request.timeout is not None
@@ -350,9 +349,6 @@ class DockerExecutor:
             return False
         del self._executions[execution.request.key]
         execution.cancel_timers()
-        if execution.counted:
-            self._busy -= 1
-            self._slot_freed.set()
         return True
 
     # ---- ending
@@ -361,7 +357,6 @@ class DockerExecutor:
         if execution.stop_reason is None:
             execution.stop_reason = reason
             execution.cancel_timers()
-            self._slot_freed.set()
             if execution.container is not None:
                 await self._signal(execution)
 

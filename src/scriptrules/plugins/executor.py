@@ -22,6 +22,12 @@ import msgspec
 from scriptrules import clock
 from scriptrules.model import ExecutionRequest, ExecutionResult
 
+Report = Callable[[str, str | None], None]  # key, and a short sentence such as "pulls the image: 40 of 120 MB", or None
+
+
+def _unheard(_key: str, _sentence: str | None) -> None:
+    """What is said while nobody listens."""
+
 
 class ExecutorContext(msgspec.Struct, frozen=True):
     """What an executor learns of the installation it works for."""
@@ -31,6 +37,7 @@ class ExecutorContext(msgspec.Struct, frozen=True):
     state_dir: Path  # a folder of its own, made on demand, that survives restarts
     base_dir: Path  # relative paths in the configuration are relative to this
     clock: clock.Clock = clock.now
+    report: Report = _unheard  # may be told what a start that takes long is doing
 
 
 class LogChunk(msgspec.Struct, frozen=True):
@@ -82,6 +89,30 @@ class Executor(Protocol):
 
     async def close(self) -> None:
         """Let go of the host. Running executions go on; the next supervisor adopts them."""
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """Something on a host that was made for an execution, whosever that is."""
+
+    key: str
+    store: str  # the store whose supervisor has made it
+    name: str  # as the host's own tools call it
+    started: bool  # it runs, or has run
+    running: bool
+    kept: bool  # it has ended and is left on purpose
+
+
+@runtime_checkable
+class Hosting(Protocol):
+    """What an executor may offer besides, so that its host can be bounded, counted, and compared with the store."""
+
+    max_running: int  # executions at once, 0 for no bound: the supervisor lets others wait
+
+    async def version(self) -> str:
+        """The version of what runs on the host; raises HostUnavailable."""
+
+    async def inventory(self) -> list[Placed]:
+        """What was made on the host by any store, in one look; raises HostUnavailable."""
 
 
 ExecutorFactory = Callable[[Mapping[str, Any], ExecutorContext], Executor]

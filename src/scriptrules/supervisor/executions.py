@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -30,10 +30,11 @@ from scriptrules.model import (
     execution_key,
     parse_key,
 )
-from scriptrules.plugins.executor import Executor, ExecutorContext, LogChunk
+from scriptrules.plugins.executor import Executor, LogChunk, Placed
 from scriptrules.plugins.manager import Plugins
 from scriptrules.supervisor.arguments import run_args
 from scriptrules.supervisor.entries import failed_result
+from scriptrules.supervisor.hosts import Host, HostShape, Waiting, make_hosts
 
 log = structlog.get_logger(__name__)
 
@@ -53,12 +54,22 @@ class Outcome(msgspec.Struct, frozen=True):
     verdict: Verdict | None = None
 
 
+class DrainShape(msgspec.Struct, frozen=True):
+    """How far a server is with letting its executions end: a contract."""
+
+    draining: bool
+    running: int  # executions that have not ended
+    waiting: int  # starts that the next server will make
+
+
 class Executions:
     """The hosts of an installation and what runs on them.
 
     Args:
         started: called with run, seq and attempt once a start is acknowledged.
         ended: called with the outcome.
+        look_up: a run, its task and the entry of a start whose turn it is; None where it is over.
+        refill: called where the store has starts that memory had no room for.
     """
 
     def __init__(
@@ -69,27 +80,35 @@ class Executions:
         clock: Clock,
         started: Callable[[str, int, int], None],
         ended: Callable[[Outcome], None],
+        look_up: Callable[[str, int], Awaitable[tuple[Run, Task, Entry] | None]],
+        refill: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
-        self.hosts: dict[str, Executor] = {}
-        self._kinds: dict[str, str] = {}
+        self.draining = False
         self._plugins = plugins
         self._started = started
         self._ended = ended
+        self._look_up = look_up
+        self._refill = refill
         self._active: dict[str, asyncio.Task[None] | None] = {}  # by key; None once its start is acknowledged
         self._host_of: dict[str, str] = {}
         self._stopped: set[str] = set()
         self._calls: set[str] = set()  # keys that are calls of plugins' functions
+        self._doing: dict[str, str] = {}  # by key: why its start is not acknowledged yet
         self._consumers: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        for name, table in config.hosts.items():
-            context = ExecutorContext(name, store_id, config.state_dir / "hosts" / name, config.base, clock)
-            self.hosts[name] = plugins.make_executor(table["executor"], table, context)
-            self._kinds[name] = table["executor"]
+        self._store_id = store_id
+        self.hosts = make_hosts(config, plugins, store_id, clock, self._hear)
 
     def start(self) -> None:
         """Begin to listen for results."""
-        for name, executor in self.hosts.items():
-            self._consumers.append(asyncio.create_task(self._consume(name, executor)))
+        for host in self.hosts.values():
+            self._consumers.append(asyncio.create_task(self._consume(host)))
+
+    def recovered(self) -> None:
+        """What the last supervisor has left was begun: from now on those who wait get slots."""
+        for host in self.hosts.values():
+            if not host.counted:
+                self._spawn(self._count(host))
 
     async def close(self) -> None:
         """Let go of the hosts; what runs there goes on."""
@@ -97,27 +116,54 @@ class Executions:
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
-        for name, executor in self.hosts.items():
+        for name, host in self.hosts.items():
             try:
-                await executor.close()
+                await host.executor.close()
             except Exception as error:
                 log.error("host.close_failed", host=name, problem=repr(error))
 
     def begin(self, run: Run, task: Task, entry: Entry, fresh: bool) -> None:
         """Carry out an unfinished entry; one that is not `fresh` may have been begun before a restart."""
         key = execution_key(run, entry.seq, entry.attempt)
-        if key in self._active:
+        if self.knows(key):
             return
         if entry.name != "run":
             self._calls.add(key)
-        work = self._execute(key, run, task, entry, fresh) if entry.name == "run" else self._call(key, run, entry)
-        job = asyncio.create_task(work)
-        self._active[key] = job
-        self._tasks.add(job)
-        job.add_done_callback(self._tasks.discard)
+            self._work(key, self._call(key, run, entry))
+            return
+        host = self.hosts.get(run_args(entry.args).host)
+        crowded = host is not None and (self.draining or not host.has_room or len(host.queue) > 0)
+        if host is not None and crowded and entry.state is EntryState.PENDING:
+            request = request_of(key, run, task, entry)
+            if not fresh or _is_valid(host, request):
+                host.queue.put(Waiting(entry.since, run.id, entry.seq, key, run.rule, fresh))
+                self._fill(host)
+                return
+        if host is not None:
+            host.running.add(key)
+        self._work(key, self._execute(key, run, task, entry, fresh))
+
+    def knows(self, key: str) -> bool:
+        """Whether this attempt is under way or waits."""
+        return key in self._active or any(key in host.queue for host in self.hosts.values())
+
+    def reason_of(self, key: str) -> str | None:
+        """Why the start of this attempt is not acknowledged yet."""
+        for host in self.hosts.values():
+            if key in host.queue:
+                if self.draining:
+                    return "draining: the next server starts it"
+                return f"waits for a slot on {host.name}: {len(host.running)} of {host.max_running} are taken"
+        return self._doing.get(key)
 
     def stop(self, key: str) -> None:
         """Stop what this attempt has started; its outcome is reported in any case."""
+        host = next((host for host in self.hosts.values() if key in host.queue), None)
+        if host is not None and not host.counted:
+            self._stopped.add(key)  # an earlier supervisor may have started it: `_count` finds out
+            return
+        if host is not None:
+            host.queue.remove(key)
         if key not in self._active:
             self._report(key, None, Failure("Cancelled", "cancelled before it was started"), None)
             return
@@ -139,51 +185,115 @@ class Executions:
         if host is not None:
             self._spawn(self._release(host, key))
 
+    def drain(self, on: bool) -> None:
+        """Start nothing more, or go on with what has waited."""
+        self.draining = on
+        for host in self.hosts.values():
+            self._fill(host)
+
+    def drained(self) -> DrainShape:
+        """How far it is."""
+        running = sum(len(host.running) for host in self.hosts.values())
+        return DrainShape(self.draining, running, sum(len(host.queue) for host in self.hosts.values()))
+
+    async def look_at_hosts(self, under_way: set[str]) -> list[HostShape]:
+        """How each host is, asked all at once.
+
+        Args:
+            under_way: keys of the executions that the store has not seen the end of.
+        """
+        accounted = under_way | self._active.keys()
+        return await asyncio.gather(*(host.shape(self._store_id, accounted) for host in self.hosts.values()))
+
     async def logs(self, run: Run, entry: Entry, follow: bool) -> AsyncIterator[LogChunk]:
         """What the execution of an entry has written, as far as its host still has it."""
         host = self.hosts.get(run_args(entry.args).host)
         if host is not None:
-            async for chunk in host.logs(execution_key(run, entry.seq, entry.attempt), follow):
+            async for chunk in host.executor.logs(execution_key(run, entry.seq, entry.attempt), follow):
                 yield chunk
+
+    # ---- slots
+
+    async def _count(self, host: Host) -> None:
+        """Find what an earlier supervisor has started, though it could not say so any more, before anything starts."""
+        if len(host.queue):
+            placed = await self._inventory(host)
+            for key in sorted({one.key for one in placed if one.store == self._store_id and one.started}):
+                if waiting := host.queue.take(key):
+                    self._turn(host, waiting)
+            for key in [key for key in self._stopped if host.queue.remove(key)]:
+                self._report(key, None, Failure("Cancelled", "cancelled before it was started"), None)
+        host.counted = True
+        self._fill(host)
+
+    async def _inventory(self, host: Host) -> list[Placed]:
+        pause = RETRY_FIRST
+        while host.hosting is not None:
+            try:
+                return await host.hosting.inventory()
+            except Exception as error:
+                log.warning("host.unavailable", host=host.name, problem=str(error), again=pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RETRY_MAX)
+        return []
+
+    def _fill(self, host: Host) -> None:
+        """Give free slots to those who wait."""
+        while host.has_room and not self.draining and (waiting := host.queue.pop()) is not None:
+            self._turn(host, waiting)
+        if host.queue.overflowed and not len(host.queue):
+            host.queue.overflowed = False
+            self._spawn(self._refill())
+
+    def _turn(self, host: Host, waiting: Waiting) -> None:
+        host.running.add(waiting.key)
+        self._work(waiting.key, self._start_waiting(waiting))
+
+    async def _start_waiting(self, waiting: Waiting) -> None:
+        found = await self._look_up(waiting.run, waiting.seq)
+        if found is None or execution_key(found[0], waiting.seq, found[2].attempt) != waiting.key:
+            self._leave(waiting.key)
+            self._active.pop(waiting.key, None)
+        else:
+            await self._execute(waiting.key, *found, waiting.fresh)
+
+    def _leave(self, key: str) -> None:
+        """It has a slot no more."""
+        for host in self.hosts.values():
+            if key in host.running:
+                host.running.discard(key)
+                self._fill(host)
+
+    def _hear(self, key: str, sentence: str | None) -> None:
+        if sentence is None:
+            self._doing.pop(key, None)
+        elif key in self._active:
+            self._doing[key] = sentence
 
     # ---- executions
 
     async def _execute(self, key: str, run: Run, task: Task, entry: Entry, fresh: bool) -> None:
-        args = run_args(entry.args)
+        request = request_of(key, run, task, entry)
         verdict = None if fresh else Verdict.UNKNOWN  # of a refusal: a fresh one was never started
-        executor = self.hosts.get(args.host)
-        request = ExecutionRequest(
-            key=key,
-            host=args.host,
-            name=args.name,
-            image=args.image,
-            args=args.args,
-            env=args.env,
-            timeout=args.timeout,
-            options=args.options,
-            input=task.data,
-            attempt=entry.attempt,
-            run=run.id,
-            seq=entry.seq,
-        )
+        host = self.hosts.get(request.host)
         try:
-            if executor is None:
+            if host is None:
                 raise InvalidRequest(
-                    f"there is no host {args.host!r}{nearest(args.host, self.hosts)} Add [hosts.{args.host}] to "
-                    f"scriptrules.toml. Configured: {', '.join(sorted(self.hosts)) or 'none'}."
+                    f"there is no host {request.host!r}{nearest(request.host, self.hosts)} Add [hosts.{request.host}] "
+                    f"to scriptrules.toml. Configured: {', '.join(sorted(self.hosts)) or 'none'}."
                 )
-            pending = entry.state is EntryState.PENDING
-            if pending:
-                executor.validate(request)
-            await self._ensure(executor, request, may_create=pending)
+            await self._ensure(host.executor, request, may_create=entry.state is EntryState.PENDING)
         except ScriptrulesError as error:
             failure = Failure(type(error).__name__, error.message, code=error.code)
-            self._report(key, failed_result(args.host, error.message), failure, verdict)
+            self._report(key, failed_result(request.host, error.message), failure, verdict)
         except Exception as error:
-            log.exception("executor.broken", host=args.host, executor=self._kinds.get(args.host), key=key)
-            message = f"the executor {self._kinds.get(args.host)!r} of host {args.host} failed: {error!r}"
+            kind = host.kind if host else None
+            log.exception("executor.broken", host=request.host, executor=kind, key=key)
+            message = f"the executor {kind!r} of host {request.host} failed: {error!r}"
             failure = Failure("PluginError", message, code="SR860")
-            self._report(key, failed_result(args.host, message), failure, Verdict.UNKNOWN)
+            self._report(key, failed_result(request.host, message), failure, Verdict.UNKNOWN)
+        finally:
+            self._doing.pop(key, None)
 
     async def _ensure(self, executor: Executor, request: ExecutionRequest, may_create: bool) -> None:
         pause = RETRY_FIRST
@@ -197,6 +307,7 @@ class Executions:
                     self._report(request.key, None, failure, Verdict.UNKNOWN)
                     return
                 log.warning("host.unavailable", host=request.host, key=request.key, problem=error.message, again=pause)
+                self._doing[request.key] = error.message
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, RETRY_MAX)
         self._host_of[request.key] = request.host
@@ -207,53 +318,59 @@ class Executions:
         if request.key in self._stopped:
             await self._stop(request.host, request.key)
 
-    async def _consume(self, name: str, executor: Executor) -> None:
+    async def _consume(self, host: Host) -> None:
         """Tell the supervisor of each result of a host, for as long as there is one."""
         pause = RETRY_FIRST
         while True:
             try:
-                async for key, result in executor.results():
-                    self._take(name, key, result)
+                async for key, result in host.executor.results():
+                    self._take(host, key, result)
                     pause = RETRY_FIRST
             except Exception:
-                log.exception("executor.broken", host=name, executor=self._kinds[name], while_="waiting for results")
+                log.exception("executor.broken", host=host.name, executor=host.kind, while_="waiting for results")
             await asyncio.sleep(pause)
             pause = min(pause * 2, RETRY_MAX)
 
-    def _take(self, name: str, key: str, result: ExecutionResult) -> None:
+    def _take(self, host: Host, key: str, result: ExecutionResult) -> None:
         try:
-            body = msgspec.json.encode(msgspec.structs.replace(result, host=result.host or name))
+            body = msgspec.json.encode(msgspec.structs.replace(result, host=result.host or host.name))
             parse_key(key)
         except (TypeError, ValueError) as error:
-            log.error("executor.rubbish", host=name, executor=self._kinds[name], key=key, problem=repr(error))
+            log.error("executor.rubbish", host=host.name, executor=host.kind, key=key, problem=repr(error))
             return
         failed = result.status != "done"
         failure = Failure("ExecutionFailed", result.reason or "it failed") if failed else None
-        self._host_of.setdefault(key, name)
+        self._host_of.setdefault(key, host.name)
         self._report(key, body, failure, result.verdict)
 
     def _report(self, key: str, result: bytes | None, error: Failure | None, verdict: Verdict | None) -> None:
         run, run_attempt, seq, attempt = parse_key(key)
         problem = error.message if error else None
         log.info("execution.ended", host=self._host_of.get(key), run=run, call=seq, verdict=verdict, problem=problem)
+        self._doing.pop(key, None)
+        self._leave(key)
         self._ended(Outcome(key, run, seq, attempt, run_attempt, result, error, verdict))
 
     async def _stop(self, host: str, key: str) -> None:
         try:
-            await self.hosts[host].stop(key)
+            await self.hosts[host].executor.stop(key)
         except Exception as error:
             log.error("execution.stop_failed", host=host, key=key, problem=repr(error))
 
     async def _release(self, host: str, key: str) -> None:
         try:
-            await self.hosts[host].release(key)
+            await self.hosts[host].executor.release(key)
         except Exception as error:
             log.warning("execution.release_failed", host=host, key=key, problem=repr(error))
 
-    def _spawn(self, work: Any) -> None:
+    def _work(self, key: str, work: Coroutine[Any, Any, None]) -> None:
+        self._active[key] = self._spawn(work)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # ---- functions of plugins
 
@@ -278,6 +395,33 @@ class Executions:
             self._report(key, None, Failure(type(error).__name__, f"{entry.name}(): {error}"), None)
         else:
             self._report(key, body, None, None)
+
+
+def request_of(key: str, run: Run, task: Task, entry: Entry) -> ExecutionRequest:
+    """What an entry asks of its host."""
+    args = run_args(entry.args)
+    return ExecutionRequest(
+        key=key,
+        host=args.host,
+        name=args.name,
+        image=args.image,
+        args=args.args,
+        env=args.env,
+        timeout=args.timeout,
+        options=args.options,
+        input=task.data,
+        attempt=entry.attempt,
+        run=run.id,
+        seq=entry.seq,
+    )
+
+
+def _is_valid(host: Host, request: ExecutionRequest) -> bool:
+    try:
+        host.executor.validate(request)
+    except Exception:
+        return False  # `_execute` meets it again, and reports it
+    return True
 
 
 def _bind(function: Function, arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import structlog
 
 from scriptrules import clock as clocks
 from scriptrules.config import Config
-from scriptrules.errors import SandboxUnavailable
-from scriptrules.model import Ids, Task, TaskState
+from scriptrules.errors import Draining, NotFound, SandboxUnavailable
+from scriptrules.model import ENTRY_FINAL, Entry, EntryState, Ids, Run, Task, TaskState, execution_key
 from scriptrules.plugins.manager import Plugins
 from scriptrules.sandbox import wire
 from scriptrules.sandbox.confine import Limits
 from scriptrules.sandbox.pool import Pool
 from scriptrules.store.protocol import Filter, Ingested, Store
-from scriptrules.supervisor.background import Background, Observers
+from scriptrules.supervisor.background import Background, Observers, patiently
 from scriptrules.supervisor.decision import Setting
 from scriptrules.supervisor.driver import Driver
-from scriptrules.supervisor.executions import Executions
+from scriptrules.supervisor.executions import DrainShape, Executions
+from scriptrules.supervisor.hosts import HostShape
 from scriptrules.supervisor.live import LiveRuns
 from scriptrules.supervisor.matcher import Matcher
 from scriptrules.supervisor.rules import Rules
@@ -100,6 +102,8 @@ class Supervisor:
                 self.clock,
                 self.driver.execution_started,
                 self.driver.execution_ended,
+                self._look_up,
+                self._begin_outstanding,
             )
             self.driver.executions = self.executions
             await self.pool.start()
@@ -107,6 +111,7 @@ class Supervisor:
             await self.rules.start(self._watch)
             self.executions.start()
             await self._recover()
+            self.executions.recovered()
             self.driver.timers.start()
         except BaseException:
             await self.close()
@@ -137,19 +142,7 @@ class Supervisor:
 
     async def _recover(self) -> None:
         """Take up what is outstanding; nothing is replayed before its next result is there."""
-        backing_off: set[tuple[str, int]] = set()
-        after = ("", 0)
-        while wakes := await self.store.wakes(("again",), after, PAGE):
-            backing_off.update((wake.run, wake.seq) for wake in wakes)
-            after = (wakes[-1].run, wakes[-1].seq)
-        after = ("", 0)
-        while wakes := await self.store.wakes(("execution", "function"), after, PAGE):
-            for wake in wakes:
-                if (wake.run, wake.seq) not in backing_off:
-                    live = await self.live.get(wake.run)
-                    self.driver.begin(live, wake.seq, fresh=False)
-                    self.live.forget_idle(live)
-            after = (wakes[-1].run, wakes[-1].seq)
+        await self._begin_outstanding()
         for wake in await self.store.awake():
             self.driver.answer(wake)
         last = ""
@@ -159,6 +152,66 @@ class Supervisor:
             last = runs[-1].id
         self.matcher.refill()
 
+    async def _begin_outstanding(self) -> None:
+        """Have everything carried out that the store says is not over, and that is not under way."""
+        assert self.executions is not None
+        backing_off: set[tuple[str, int]] = set()
+        after = ("", 0)
+        while wakes := await self.store.wakes(("again",), after, PAGE):
+            backing_off.update((wake.run, wake.seq) for wake in wakes)
+            after = (wakes[-1].run, wakes[-1].seq)
+        after = ("", 0)
+        while wakes := await self.store.wakes(("execution", "function"), after, PAGE):
+            for wake in wakes:
+                if (wake.run, wake.seq) not in backing_off and not self.executions.knows(wake.key):
+                    live = await self.live.get(wake.run)
+                    self.driver.begin(live, wake.seq, fresh=False)
+                    self.live.forget_idle(live)
+            after = (wakes[-1].run, wakes[-1].seq)
+
+    async def _look_up(self, run: str, seq: int) -> tuple[Run, Task, Entry] | None:
+        try:
+            live = await patiently(lambda: self.live.get(run))
+        except NotFound:
+            return None
+        entry = live.entries[seq - 1] if len(live.entries) >= seq else None
+        self.live.forget_idle(live)
+        return None if entry is None or entry.state in ENTRY_FINAL else (live.run, live.task, entry)
+
+    def with_reason(self, run: Run, entry: Entry) -> Entry:
+        """An entry as it is shown: with why its start takes so long, which is known only here."""
+        if entry.state is not EntryState.PENDING or self.executions is None:
+            return entry
+        reason = self.executions.reason_of(execution_key(run, entry.seq, entry.attempt))
+        return msgspec.structs.replace(entry, reason=reason or entry.reason)
+
+    async def look_at_hosts(self) -> list[HostShape]:
+        """How each configured host is."""
+        return await self.executions.look_at_hosts(await self._under_way()) if self.executions else []
+
+    def drain(self, on: bool) -> None:
+        """Take no tasks and start no executions; or go on.
+
+        Runs go on as far as they come without a new execution, and what was started is waited for. A start that a rule
+        asks for meanwhile stays pending in the store. It ends with the server.
+        """
+        log.info("server.draining" if on else "server.drain_ended")
+        if self.executions is not None:
+            self.executions.drain(on)
+
+    def drained(self) -> DrainShape:
+        """How far draining is."""
+        return self.executions.drained() if self.executions else DrainShape(False, 0, 0)
+
+    async def _under_way(self) -> set[str]:
+        """The keys of the executions that the store has not seen the end of."""
+        keys: set[str] = set()
+        after = ("", 0)
+        while wakes := await self.store.wakes(("execution",), after, PAGE):
+            keys.update(wake.key for wake in wakes)
+            after = (wakes[-1].run, wakes[-1].seq)
+        return keys
+
     async def ingest(self, tasks: list[tuple[str, bytes, str | None]]) -> list[Ingested]:
         """Store tasks from outside, all or none, and have them matched. Returns once they are durable.
 
@@ -166,8 +219,10 @@ class Supervisor:
             tasks: name, data (a JSON object), key.
 
         Raises:
-            KeyConflict, StoreUnavailable: nothing was stored.
+            KeyConflict, StoreUnavailable, Draining: nothing was stored.
         """
+        if self.executions is not None and self.executions.draining:
+            raise Draining
         now = self.clock()
         made = []
         for name, data, key in tasks:

@@ -6,7 +6,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from scriptrules import __version__
+from scriptrules import __version__, errors
 from scriptrules.web.answers import Page, Problem, answer, refuse
 from scriptrules.web.operations import Operation, Site
 
@@ -57,6 +57,8 @@ class _Overview:
         if failing or not supervisor.ready or not supervisor.pool.workers:
             why = failing or ("no worker is running" if supervisor.ready else "the server is starting")
             return refuse(Problem("Not ready", 503, f"{why}.", "SR830" if failing else "SR840"))
+        if supervisor.drained().draining:
+            return refuse(Problem("Draining", 503, errors.Draining().message, errors.Draining.code))
         pool = supervisor.pool
         return answer(
             Readiness("ready", __version__, len(supervisor.rules.active), len(pool.workers), pool.restarts, pool.walls)

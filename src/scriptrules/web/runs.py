@@ -47,6 +47,7 @@ def operations(site: Site) -> list[Operation]:
 
 class _Runs:
     def __init__(self, site: Site) -> None:
+        self._supervisor = site.supervisor
         self._store = site.supervisor.store
 
     async def many(self, request: Request) -> Response:
@@ -59,7 +60,7 @@ class _Runs:
     async def journal(self, request: Request) -> Response:
         run = await self._run(request)
         entries = await shapes.entries_of(self._store, run.id)
-        return answer(Page([shapes.entry_shape(entry) for entry in entries]))
+        return answer(Page([shapes.entry_shape(self._supervisor.with_reason(run, entry)) for entry in entries]))
 
     async def logs(self, request: Request) -> Response:
         run = await self._run(request)
