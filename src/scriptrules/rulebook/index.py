@@ -46,11 +46,16 @@ class Index(Generic[T]):
         self._root: _Node[T] = _Node()
         self._found: dict[str, list[T]] = {}
         for patterns, item in items:
-            for pattern in dict.fromkeys(patterns):
-                if is_literal(pattern):
-                    self._literal.setdefault(pattern, []).append(item)
-                else:
-                    self._insert(pattern, item)
+            self.add(patterns, item)
+
+    def add(self, patterns: Iterable[str], item: T) -> None:
+        """Register `item` for `patterns`."""
+        self._found.clear()
+        for pattern in dict.fromkeys(patterns):
+            if is_literal(pattern):
+                self._literal.setdefault(pattern, []).append(item)
+            else:
+                self._insert(pattern, item)
 
     def _insert(self, pattern: str, item: T) -> None:
         node = self._root

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from types import CodeType, FunctionType
 from typing import Any
 
 import msgspec
 
-from scriptrules.clock import moment
 from scriptrules.diagnostics import Diagnostic, Rejected, is_warning
 from scriptrules.function import FunctionSpec
 from scriptrules.model import Failure
@@ -18,88 +17,14 @@ from scriptrules.rulebook import names as checker
 from scriptrules.rulebook.index import Index, is_literal
 from scriptrules.sandbox import signals
 from scriptrules.sandbox.formatting import scrub, to_repr, to_text
-from scriptrules.sandbox.guards import Opaque
 from scriptrules.sandbox.handles import NewTask
 from scriptrules.sandbox.policy import compile_source
 from scriptrules.sandbox.script import Program, RuleScope, line_of
+from scriptrules.sandbox.tasks import MissingField, TaskMapping
 from scriptrules.sandbox.wire import Budget, Load, Problem, TaskView, with_reasons
 
 decode = msgspec.json.decode
 TABLE_SEPARATOR = ":"  # between a file's rule name and the name of an entry of its table
-
-
-class MissingField(KeyError):
-    """The task has no such field."""
-
-
-class TaskMapping(Opaque):
-    """A task as rules see it: a read-only mapping of its data, with attributes for what the engine knows of it."""
-
-    visible = frozenset({"name", "id", "parent", "root", "hop", "created", "reasons", "get", "keys", "values", "items"})
-    __slots__ = ("_data", "_view")
-
-    def __init__(self, view: TaskView) -> None:
-        self._view = view
-        self._data: dict[str, Any] = decode(view.data)
-
-    @property
-    def name(self) -> str:
-        return self._view.name
-
-    @property
-    def id(self) -> str:
-        return self._view.id
-
-    @property
-    def parent(self) -> str | None:
-        return self._view.parent
-
-    @property
-    def root(self) -> str:
-        return self._view.root
-
-    @property
-    def hop(self) -> int:
-        return self._view.hop
-
-    @property
-    def created(self) -> Any:
-        return moment(self._view.created)
-
-    @property
-    def reasons(self) -> dict[str, str]:
-        """Why the other rules did not match, by rule; for fallbacks."""
-        return decode(self._view.reasons) if self._view.reasons else {}
-
-    def __getitem__(self, key: Any) -> Any:
-        try:
-            return self._data[key]
-        except KeyError:
-            raise MissingField(key) from None
-
-    def __contains__(self, key: Any) -> bool:
-        return key in self._data
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(list(self._data))
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        return self._data.get(key, default)
-
-    def keys(self) -> list[str]:
-        return list(self._data)
-
-    def values(self) -> list[Any]:
-        return list(self._data.values())
-
-    def items(self) -> list[tuple[str, Any]]:
-        return list(self._data.items())
-
-    def __repr__(self) -> str:
-        return f"<task {self.name}>"
 
 
 class Plan:

@@ -102,7 +102,13 @@ class ExecutionFailed(WaitFailed):
 
 
 class CallFailed(WaitFailed):
-    """A procedure that was called, or a task that was waited for, failed."""
+    """A procedure that was called, or a task that was waited for, failed. `trace` is the procedure's own, as text."""
+
+    visible = WaitFailed.visible | {"trace"}
+
+    def __init__(self, message: str = "", results: list[Result] | None = None, trace: str | None = None) -> None:
+        super().__init__(message, results)
+        self.trace = trace
 
 
 _RAISED: dict[str, type[Exception]] = {
@@ -116,6 +122,8 @@ def raised(failure: Failure) -> Exception:
     kind = _RAISED.get(failure.type)
     if kind is None:
         return RuntimeError(f"{failure.type}: {failure.message}")
+    if kind is CallFailed:
+        return CallFailed(failure.message, trace=failure.trace)
     return kind(failure.message)
 
 

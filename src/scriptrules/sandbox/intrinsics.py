@@ -7,16 +7,18 @@ supervisor (`scriptrules.supervisor.transitions`) after the slice has ended.
 
 from __future__ import annotations
 
+import builtins
 import uuid as _uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from scriptrules.clock import moment
+from scriptrules.clock import moment, text
 from scriptrules.function import Function, FunctionSpec
-from scriptrules.model import NAME
+from scriptrules.model import NAME, NAME_MAX
+from scriptrules.rulebook.index import PATTERN
 from scriptrules.sandbox import signals
 from scriptrules.sandbox.formatting import to_repr, to_text
 from scriptrules.sandbox.handles import (
@@ -30,6 +32,7 @@ from scriptrules.sandbox.handles import (
     results_of,
 )
 from scriptrules.sandbox.script import FailSignal, Script
+from scriptrules.sandbox.tasks import TaskMapping, received
 
 SLEEP_MAX = 10 * 366 * 86_400.0  # seconds
 INTRINSICS: dict[str, Function] = {}
@@ -106,7 +109,11 @@ def run(
 
 @_intrinsic(blocks=True)
 def wait(
-    *what: str | ExecutionHandle | TaskHandle, timeout: float | None = None, any: bool = False, check: bool = True
+    *what: str | ExecutionHandle | TaskHandle,
+    timeout: float | None = None,
+    any: bool = False,
+    check: bool = True,
+    tree: bool = False,
 ) -> Result | list[Result]:
     """Wait for finalisation.
 
@@ -116,6 +123,7 @@ def wait(
         timeout: seconds after which TimeoutError is raised.
         any: return as soon as one has ended, with the one that ended first.
         check: raise ExecutionFailed (CallFailed for tasks) where one has failed; all are waited for first.
+        tree: wait until all that follows from the tasks has ended too; one has failed where anything of that has.
 
     Returns:
         One result for one thing, otherwise a list in the order of the arguments. A result has status, exit_code,
@@ -129,12 +137,16 @@ def wait(
     if not handles:
         script.check_alive("wait")
         return []
-    arguments = {
+    arguments: dict[str, Any] = {
         "what": [handle.seq for handle in handles],
         "timeout": _seconds("timeout", timeout),
         "any": bool(any),
         "check": bool(check),
     }
+    if tree:  # journals from before it was there have none
+        if not builtins.any(isinstance(handle, TaskHandle) for handle in handles):
+            raise TypeError("wait(…, tree=True) wants the handle of an emitted task")
+        arguments["tree"] = True
     outcome = script.use("wait", script.encode(arguments, "wait()"), blocks=True)
     assert outcome is not None
     if outcome.error is not None:
@@ -174,6 +186,36 @@ def call(name: str, /, **data: Any) -> Any:
 
 
 @_intrinsic(blocks=True)
+def receive(on: str | Sequence[str], match: Mapping[str, Any] = {}, timeout: float | None = None) -> TaskMapping:
+    """Wait for a task, whoever sends it; one that has arrived since this run's own task counts as well.
+
+    Args:
+        on: the task's name, a pattern, or a list of them.
+        match: fields that it must have, with these values; 1 and 1.0 are equal, 1 and True are not.
+        timeout: seconds after which TimeoutError is raised.
+
+    Returns:
+        The task, read-only: `task["field"]`, `.name`, `.id`, `.created`. Each is given to a run once, in the order in
+        which they arrived; one that is held arrives when it is released. Rules match it all the same.
+    """
+    script = _script("receive")
+    patterns = [on] if type(on) is str else on
+    if type(patterns) not in (list, tuple) or not patterns:
+        raise TypeError(f"receive() wants the name of a task or a list of names, not {to_repr(on)[:200]}")
+    for pattern in patterns:
+        if type(pattern) is not str or not PATTERN.match(pattern) or len(pattern) > NAME_MAX:
+            raise ValueError(f'{to_repr(pattern)[:200]} is no pattern; write "order.paid", "order.*" or "order.**"')
+    if type(match) is not dict:
+        raise TypeError(f"receive() wants a dict as match, not {type(match).__name__}")
+    given = {"on": list(patterns), "match": match, "timeout": _seconds("timeout", timeout)}
+    outcome = script.use("receive", script.encode(given, "receive()"), blocks=True)
+    assert outcome is not None
+    if outcome.error is not None:
+        raise raised(outcome.error)
+    return received(outcome.value)
+
+
+@_intrinsic(blocks=True)
 def sleep(seconds: float) -> None:
     """Wait durably for `seconds`; a restart does not lengthen it."""
     script = _script("sleep")
@@ -181,6 +223,19 @@ def sleep(seconds: float) -> None:
     if checked is None:
         raise TypeError("sleep() wants seconds as a number")
     _value(script.use("sleep", script.encode({"seconds": checked}, "sleep()"), blocks=True))
+
+
+@_intrinsic(blocks=True)
+def sleep_until(time: datetime | str) -> None:
+    """Wait durably until `time`; not at all where that has passed.
+
+    Args:
+        time: an aware datetime, such as `now() + timedelta(days=1)`, or RFC 3339 text with its offset:
+            "2026-01-31T12:00:00Z".
+    """
+    script = _script("sleep_until")
+    encoded = script.encode({"time": text(_moment(time))}, "sleep_until()")
+    _value(script.use("sleep_until", encoded, blocks=True))
 
 
 @_intrinsic(entry=False)
@@ -308,6 +363,21 @@ def _seconds(what: str, value: Any) -> float | None:
     if type(value) not in (int, float) or not 0 <= value <= SLEEP_MAX:
         raise ValueError(f"{what} is {to_repr(value)[:200]}; it must be a number of seconds from 0 to {SLEEP_MAX:.0f}")
     return float(value)
+
+
+def _moment(time: Any) -> int:
+    """Microseconds since 1970."""
+    at = time
+    if type(time) is str:
+        try:
+            at = datetime.fromisoformat(time)
+        except ValueError:
+            raise ValueError(f"{time[:80]!r} is no time; write 2026-01-31T12:00:00Z") from None
+    if type(at) is not datetime:
+        raise TypeError(f"sleep_until() wants a datetime or text like 2026-01-31T12:00:00Z, not {to_repr(time)[:60]}")
+    if at.tzinfo is None:
+        raise ValueError(f"{at.isoformat()} has no time zone; write {at.isoformat()}Z, or a datetime with a tzinfo")
+    return max((at - moment(0)) // timedelta(microseconds=1), 0)
 
 
 def _value(outcome: Any) -> Any:

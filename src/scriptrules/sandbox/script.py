@@ -23,10 +23,11 @@ from scriptrules.model import Failure
 from scriptrules.sandbox import meter, payload, signals
 from scriptrules.sandbox.formatting import scrub, to_text
 from scriptrules.sandbox.guards import Namespace
-from scriptrules.sandbox.handles import ExecutionHandle, NewTask, TaskHandle
+from scriptrules.sandbox.handles import CallFailed, ExecutionHandle, NewTask, TaskHandle
 from scriptrules.sandbox.wire import Budget, LogEntry, Outcome, Past, Slice, TaskView
 
 TRACE_LINES = 20  # of the author's own frames in a failure
+REMOTE_TRACE_MAX = 8192  # characters of the trace of a procedure, in that of its caller
 
 
 # What a suspended script has in place of lists that it does not need; nothing is ever added to these.
@@ -379,6 +380,8 @@ def format_trace(error: BaseException, texts: dict[str, str]) -> str:
         trace = trace.tb_next
     if len(lines) > TRACE_LINES:
         lines[TRACE_LINES // 2 : -TRACE_LINES // 2] = [f"  … {len(lines) - TRACE_LINES} more …"]
+    if isinstance(error, CallFailed) and error.trace:
+        lines[:0] = [error.trace[:REMOTE_TRACE_MAX], "", "That failed in what was called here:"]
     return "\n".join([*lines, f"{type(error).__name__}: {scrub(_message(error))[:1024]}"])
 
 

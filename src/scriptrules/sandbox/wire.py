@@ -59,6 +59,19 @@ class TaskView(msgspec.Struct, frozen=True, gc=False, array_like=True):
     reasons: bytes | None = None
 
 
+class ReceivedTask(msgspec.Struct, frozen=True):
+    """The result of a `receive` entry: a task that was taken. Who answers in its place may leave out all but two."""
+
+    name: str
+    data: msgspec.Raw  # a JSON object
+    id: str = ""
+    root: str = ""
+    hop: int = 0
+    created: int = 0
+    parent: str | None = None
+    place: int = 0  # in the order in which tasks arrive
+
+
 # ---- to the worker
 
 

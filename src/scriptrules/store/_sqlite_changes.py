@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 
 from scriptrules.model import TASK_FINAL, Failure, Run, RunState, Task, TaskState
-from scriptrules.store.protocol import Change, Committed, Ingested, Wake, decide_keys
+from scriptrules.store._sqlite_arrivals import Arrivals
+from scriptrules.store._sqlite_trees import grow
+from scriptrules.store.protocol import ON_TASKS, Change, Committed, Ingested, Wake, decide_keys
 
 
 def _read_queries() -> dict[str, str]:
@@ -26,21 +28,26 @@ def _read_queries() -> dict[str, str]:
 QUERIES = _read_queries()
 
 
-def ingest_tasks(connection: sqlite3.Connection, tasks: list[Task]) -> list[Ingested]:
+def ingest_tasks(connection: sqlite3.Connection, tasks: list[Task], arrivals: Arrivals) -> list[Ingested]:
     keyed = [task for task in tasks if task.key is not None]
     known: dict[str, tuple[str, str, bytes]] = {}
     if keyed:
         rows = connection.execute(QUERIES["known_keys"], (json.dumps([task.key for task in keyed]),))
         known = {row[0]: row[1:] for row in rows}
     ingested, fresh = decide_keys(tasks, known)
-    connection.executemany(QUERIES["insert_tasks"], map(_task_row, fresh))
+    _insert_tasks(connection, fresh, arrivals)
     return ingested
 
 
-def apply_change(connection: sqlite3.Connection, change: Change) -> Committed:
+def _insert_tasks(connection: sqlite3.Connection, tasks: list[Task], arrivals: Arrivals) -> None:
+    rows = ((*_task_row(task), arrivals.place_of(task)) for task in tasks)
+    connection.executemany(QUERIES["insert_tasks"], rows)
+
+
+def apply_change(connection: sqlite3.Connection, change: Change, arrivals: Arrivals) -> Committed:
     many = connection.executemany
     if change.tasks:
-        many(QUERIES["insert_tasks"], map(_task_row, change.tasks))
+        _insert_tasks(connection, change.tasks, arrivals)
     if change.runs:
         many(QUERIES["put_runs"], map(_run_row, change.runs))
     if change.journal:
@@ -51,13 +58,14 @@ def apply_change(connection: sqlite3.Connection, change: Change) -> Committed:
         many(QUERIES["put_wakes"], map(msgspec.structs.astuple, change.wakes))
     if change.done:
         many(QUERIES["remove_wakes"], ((wake.run, wake.seq, wake.kind, wake.key) for wake in change.done))
+        many(QUERIES["remove_branches"], ((wake.run, wake.seq) for wake in change.done if wake.kind == "tree"))
     if change.moves:
         moves = ((str(move.state), move.since, move.reason, move.open, move.id) for move in change.moves)
         many(QUERIES["move_tasks"], moves)
     if change.reopened:
         many(QUERIES["reopen_tasks"], change.reopened)
     ended = _end_tasks(connection, change) if change.ends else []
-    return Committed(ended, _awake(connection, change, ended))
+    return Committed(ended, _awake(connection, change, ended), arrivals.apply(connection, change))
 
 
 def _end_tasks(connection: sqlite3.Connection, change: Change) -> list[tuple[str, TaskState]]:
@@ -71,7 +79,7 @@ def _awake(connection: sqlite3.Connection, change: Change, ended: Iterable[tuple
     """The waits for tasks that this change fulfils, whichever of the two came first."""
     finals = [id for id, _ in ended]
     finals += [move.id for move in change.moves if move.state in TASK_FINAL]
-    watched = [wake.key for wake in change.wakes if wake.kind in ("task", "call")]
+    watched = [wake.key for wake in change.wakes if wake.kind in ON_TASKS]
     if watched:
         finals += [row[0] for row in connection.execute(QUERIES["ended_among"], (json.dumps(watched),))]
     found: dict[Wake, None] = {}
@@ -79,6 +87,7 @@ def _awake(connection: sqlite3.Connection, change: Change, ended: Iterable[tuple
         if keys:
             rows = connection.execute(QUERIES[query], (json.dumps(keys),))
             found.update((Wake(*row), None) for row in rows)
+    found.update((wake, None) for wake in grow(connection, QUERIES, finals))
     return list(found)
 
 

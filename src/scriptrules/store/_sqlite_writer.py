@@ -23,6 +23,7 @@ import msgspec
 import structlog
 
 from scriptrules.errors import KeyConflict, StoreUnavailable
+from scriptrules.store._sqlite_arrivals import Arrivals
 from scriptrules.store._sqlite_changes import apply_change
 from scriptrules.store.protocol import Change, Committed, merge
 
@@ -47,9 +48,11 @@ class Writer:
     Args:
         connection: used by this thread only, and closed by it.
         path: of the store, for messages.
+        arrivals: in this store.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, arrivals: Arrivals) -> None:
+        self.arrivals = arrivals
         self.failing: str | None = None  # why commits fail at the moment
         self._connection = connection
         self._path = path
@@ -149,7 +152,7 @@ class Writer:
                 finished.append(_attempt(submission, connection))
         if changes:
             parts = merge([submission.change for submission in changes if submission.change is not None])
-            committed = [apply_change(connection, part) for part in parts]
+            committed = [apply_change(connection, part, self.arrivals) for part in parts]
             finished.append(lambda: _hand_out(changes, committed))
         connection.execute("COMMIT")
         if self.failing is not None:
@@ -197,7 +200,9 @@ def _hand_out(changes: list[Submission], committed: list[Committed]) -> None:
     for submission in changes[:-1]:
         submission.then(nothing)
     everything = Committed(
-        [ended for part in committed for ended in part.ended], [wake for part in committed for wake in part.awake]
+        [ended for part in committed for ended in part.ended],
+        [wake for part in committed for wake in part.awake],
+        any(part.due for part in committed),
     )
     changes[-1].then(everything)
 

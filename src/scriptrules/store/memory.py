@@ -9,13 +9,16 @@ import asyncio
 import uuid
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from scriptrules.model import RUN_FINAL, TASK_FINAL, LogLine, Run, RunState, Source, Task, TaskState
-from scriptrules.store.protocol import Change, Committed, Filter, Ingested, Wake, decide_keys, merge
+from scriptrules.rulebook.index import matches
+from scriptrules.store.protocol import ON_TASKS, Change, Committed, Filter, Ingested, Wake, decide_keys, merge
+from scriptrules.store.receiving import Shapes, pattern_of
 
+ON_KEYS = ON_TASKS | {"branch", "receive"}  # kinds of wakes that are found by their key
 _replace = msgspec.structs.replace
 
 
@@ -37,6 +40,9 @@ class MemoryStore:
         self._wakes_on: defaultdict[str, dict[tuple[str, int, str, str], Wake]] = defaultdict(dict)
         self._due: list[tuple[int, tuple[str, int, str, str]]] = []
         self._sources: dict[str, Source] = {}
+        self._arrived: dict[str, int] = {}  # places in the order of arrival, by task
+        self._place = 0
+        self._shapes = Shapes(())
 
     async def open(self) -> None:
         return
@@ -67,6 +73,8 @@ class MemoryStore:
     def _insert(self, tasks: Iterable[Task]) -> None:
         for task in tasks:
             self._tasks[task.id] = task
+            if task.state is TaskState.NEW:
+                self._arrived[task.id] = self._next_place()
             if task.parent is not None:
                 self._children[task.parent].append(task.id)
             if task.key is not None:
@@ -95,12 +103,12 @@ class MemoryStore:
             self._tasks[id] = _replace(self._tasks[id], state=TaskState.RUNNING, since=since, reason=None)
             self._open[id] = self._open.get(id, 0) + 1
         ended = self._end_tasks(change)
-        return Committed(ended, self._awake(change, ended))
+        return Committed(ended, self._awake(change, ended), self._arrive(change))
 
     def _put_wake(self, wake: Wake) -> None:
         place = (wake.run, wake.seq, wake.kind, wake.key)
         self._wakes[place] = wake
-        if wake.kind in ("task", "call"):
+        if wake.kind in ON_KEYS:
             self._wakes_on[wake.key][place] = wake
         if wake.due is not None:
             insort(self._due, (wake.due, place))
@@ -112,6 +120,12 @@ class MemoryStore:
             self._wakes_on[wake.key].pop(place, None)
             if not self._wakes_on[wake.key]:
                 del self._wakes_on[wake.key]
+        if wake.kind == "tree":
+            for branch in self._branches(wake.run, wake.seq):
+                self._remove_wake(branch)
+
+    def _branches(self, run: str, seq: int) -> list[Wake]:
+        return [wake for wake in self._wakes.values() if (wake.run, wake.seq, wake.kind) == (run, seq, "branch")]
 
     def _end_tasks(self, change: Change) -> list[tuple[str, TaskState]]:
         for end in change.ends:
@@ -132,13 +146,68 @@ class MemoryStore:
 
     def _awake(self, change: Change, ended: list[tuple[str, TaskState]]) -> list[Wake]:
         finals = [id for id, _ in ended] + [move.id for move in change.moves if move.state in TASK_FINAL]
-        finals += [wake.key for wake in change.wakes if wake.kind in ("task", "call") and self._is_final(wake.key)]
+        finals += [wake.key for wake in change.wakes if wake.kind in ON_TASKS and self._is_final(wake.key)]
         found: dict[Wake, None] = {}
         for id in finals:
-            found.update((wake, None) for wake in self._wakes_on.get(id, {}).values())
+            found.update((wake, None) for wake in self._waiting(id, "task", "call"))
         for id in change.answered:
-            found.update((wake, None) for wake in self._wakes_on.get(id, {}).values() if wake.kind == "call")
+            found.update((wake, None) for wake in self._waiting(id, "call"))
+        found.update((wake, None) for wake in self._grow(finals))
         return list(found)
+
+    def _waiting(self, key: str, *kinds: str) -> list[Wake]:
+        return [wake for wake in self._wakes_on.get(key, {}).values() if wake.kind in kinds]
+
+    def _grow(self, ended: list[str]) -> list[Wake]:
+        """Let branches take the place of tasks that have ended; returns the wakes whose whole tree has."""
+        touched: dict[tuple[str, int], None] = {}
+        while ended:
+            following: list[str] = []
+            for id in ended:
+                for wake in self._waiting(id, "tree", "branch"):
+                    touched[wake.run, wake.seq] = None
+                    if wake.kind == "branch":
+                        self._remove_wake(wake)
+                    for child in self._children_of(id):
+                        self._put_wake(Wake(wake.run, wake.seq, "branch", child))
+                        following += [child] if self._is_final(child) else []
+            ended = following
+        return [wake for run, seq in touched for wake in self._wakes.values() if self._is_whole(wake, run, seq)]
+
+    def _is_whole(self, wake: Wake, run: str, seq: int) -> bool:
+        of_tree = (wake.run, wake.seq, wake.kind) == (run, seq, "tree")
+        return of_tree and self._is_final(wake.key) and not self._branches(run, seq)
+
+    def _children_of(self, task: str) -> list[str]:
+        return [child for run in self._runs_of.get(task, ()) for child in self._children.get(run, ())]
+
+    def _arrive(self, change: Change) -> bool:
+        """Places in the order of arrival, and the `receive` that become due; see `_sqlite_arrivals`."""
+        for move in change.moves:
+            if move.state is TaskState.NEW:
+                self._arrived[move.id] = self._next_place()
+        for wake in change.looked:
+            place = (wake.run, wake.seq, wake.kind, wake.key)
+            if place in self._wakes and self._wakes[place].due == wake.due:
+                self._put_wake(_replace(wake, due=None))
+        found: list[Wake] = []
+        for wake in change.wakes:
+            if wake.kind == "receive":
+                self._shapes.add(wake.key)
+                after = self._arrived.get(self._runs[wake.run].task, 0)
+                if any(place > after and matches(pattern_of(wake.key), self._tasks[id].name)
+                       for id, place in self._arrived.items()):  # fmt: skip
+                    found.append(wake)
+        left = [self._tasks[move.id] for move in change.moves if move.state is not TaskState.NEW]
+        keys = {key for task in left for key in self._shapes.keys_of(task.name, task.data)} if self._shapes else ()
+        found += [wake for key in keys for wake in self._waiting(key, "receive")]
+        for wake in found:
+            self._put_wake(_replace(wake, due=self._next_place()))
+        return bool(found)
+
+    def _next_place(self) -> int:
+        self._place += 1
+        return self._place
 
     def _is_final(self, id: str) -> bool:
         return id in self._tasks and self._tasks[id].state in TASK_FINAL
@@ -231,7 +300,26 @@ class MemoryStore:
                 answered = any(run.answers and run.state in RUN_FINAL for run in runs)
                 if self._is_final(wake.key) or (wake.kind == "call" and answered):
                     found.append(wake)
+            elif self._is_whole(wake, wake.run, wake.seq):
+                found.append(wake)
         return found
+
+    async def arrived(
+        self, task: str, patterns: Sequence[str], after: int | None, limit: int
+    ) -> list[tuple[int, Task]]:
+        behind = self._arrived.get(task, 0) if after is None else after
+        found = sorted((place, id) for id, place in self._arrived.items() if place > behind)
+        fitting = ((place, self._tasks[id]) for place, id in found)
+        return [(place, task) for place, task in fitting if any(matches(pattern, task.name) for pattern in patterns)][
+            :limit
+        ]
+
+    async def unwell(self, task: str, limit: int) -> list[Task]:
+        tree = [task]
+        for id in tree:
+            tree += self._children_of(id)
+        found = [self._tasks[id] for id in tree if self._tasks[id].state not in (TaskState.DONE, TaskState.UNMATCHED)]
+        return sorted(found, key=lambda task: (task.state in TASK_FINAL, task.id))[:limit]
 
 
 def _fits(thing: Task | Run, wanted: dict[str, str | None], filter: Filter) -> bool:

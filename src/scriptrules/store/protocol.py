@@ -14,12 +14,18 @@ import msgspec
 from scriptrules.errors import KeyConflict
 from scriptrules.model import LogLine, Run, Source, Task, TaskState
 
+ON_TASKS = frozenset({"task", "call", "tree"})  # kinds of wakes whose key is a task
+
 
 class Wake(msgspec.Struct, frozen=True, gc=False):
     """Something outstanding that concerns an entry of a run; evicted runs cost this row and nothing else.
 
     Kinds: "timer" (due), "execution" and "function" (key: the attempt's key), "task" (key: a task that is to end),
-    "call" (key: a task whose answer is to come).
+    "call" (key: a task whose answer is to come), "tree" (key: a task that is to end with all that follows from it),
+    "receive" (key: `receiving.key_of` what is to arrive).
+
+    The store itself makes a "receive" wake due, as soon as a task that may fit has arrived, whichever came first; and
+    it keeps wakes of kind "branch" beside one of kind "tree": one for each task that has not ended yet.
     """
 
     run: str
@@ -57,6 +63,7 @@ class Change(msgspec.Struct):
     wakes: list[Wake] = []
     done: list[Wake] = []  # wakes that are over; `due` does not matter
     answered: list[str] = []  # tasks whose answer is there
+    looked: list[Wake] = []  # of kind receive: nothing was there; not due any more, unless made due again since
 
 
 def merge(changes: Sequence[Change]) -> list[Change]:
@@ -88,7 +95,8 @@ class Committed(msgspec.Struct, frozen=True):
     """What a commit has brought about besides what it was asked for."""
 
     ended: list[tuple[str, TaskState]] = []  # tasks whose last run has ended
-    awake: list[Wake] = []  # of kinds task and call: what they wait for is there
+    awake: list[Wake] = []  # of kinds task, call and tree: what they wait for is there
+    due: bool = False  # wakes have become due that were not written so
 
 
 class Ingested(msgspec.Struct, frozen=True, gc=False):
@@ -216,5 +224,20 @@ class Store(Protocol):
     async def next_due(self) -> int | None:
         """When the earliest wake is due."""
 
+    async def arrived(
+        self, task: str, patterns: Sequence[str], after: int | None, limit: int
+    ) -> list[tuple[int, Task]]:
+        """Tasks whose names fit one of `patterns`, in the order in which they arrived, with their places in it.
+
+        A task arrives when it is committed as new; one that was held, when it is released.
+
+        Args:
+            task: those that arrived after this one.
+            after: a place in the order, instead.
+        """
+
     async def awake(self) -> list[Wake]:
-        """Wakes of kinds task and call whose task has ended or was answered; asked once, at start."""
+        """Wakes of kinds task, call and tree whose task or tree has ended or was answered; asked once, at start."""
+
+    async def unwell(self, task: str, limit: int) -> list[Task]:
+        """A task, and those that follow from it, as far as they have not ended well; the unfinished ones first."""

@@ -8,7 +8,7 @@ import json
 import os
 import sqlite3
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
@@ -18,6 +18,8 @@ import msgspec
 
 from scriptrules.errors import StoreInUse, StoreUnavailable
 from scriptrules.model import LogLine, Run, Source, Task
+from scriptrules.rulebook.index import is_literal, matches
+from scriptrules.store._sqlite_arrivals import Arrivals
 from scriptrules.store._sqlite_changes import QUERIES, ingest_tasks, run_of, task_of
 from scriptrules.store._sqlite_writer import Writer
 from scriptrules.store.protocol import Change, Committed, Filter, Ingested, Wake
@@ -55,12 +57,12 @@ class SqliteStore:
         self._loop = asyncio.get_running_loop()
         self._reader = ThreadPoolExecutor(1, "store-reader")
         try:
-            connection = await self._loop.run_in_executor(self._reader, self._open)
+            connection, arrivals = await self._loop.run_in_executor(self._reader, self._open)
         except BaseException:
             self._reader.shutdown()
             self._unlock()
             raise
-        self._writer = Writer(connection, self.path)
+        self._writer = Writer(connection, self.path, arrivals)
 
     @property
     def failing(self) -> str | None:
@@ -77,7 +79,7 @@ class SqliteStore:
             self._reader = None
         self._unlock()
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> tuple[sqlite3.Connection, Arrivals]:
         connection: sqlite3.Connection | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,6 +89,7 @@ class SqliteStore:
             self.id = _store_id(connection)
             self._reading = self._connect()
             self._reading.execute("PRAGMA query_only = ON")
+            return connection, Arrivals(connection, QUERIES)
         except (sqlite3.Error, OSError, StoreUnavailable) as error:
             if connection is not None:
                 connection.close()
@@ -96,7 +99,6 @@ class SqliteStore:
                 f"The store {self.path} cannot be opened: {error}. Check the folder's permissions and free space, or "
                 f"name another one with --store sqlite:///PATH."
             ) from None
-        return connection
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -134,7 +136,9 @@ class SqliteStore:
         self._writer.submit(change, then)
 
     async def ingest(self, tasks: list[Task]) -> list[Ingested]:
-        ingested: list[Ingested] = await self._write(lambda connection: ingest_tasks(connection, tasks))
+        assert self._writer is not None
+        arrivals = self._writer.arrivals
+        ingested: list[Ingested] = await self._write(lambda connection: ingest_tasks(connection, tasks, arrivals))
         return ingested
 
     async def put_source(self, source: Source) -> None:
@@ -241,8 +245,26 @@ class SqliteStore:
         ((due,),) = await self._read(QUERIES["next_due"])
         return None if due is None else int(due)
 
+    async def arrived(
+        self, task: str, patterns: Sequence[str], after: int | None, limit: int
+    ) -> list[tuple[int, Task]]:
+        names: set[str] = set()
+        for pattern in patterns:
+            names.update([pattern] if is_literal(pattern) else await self._names(pattern))
+        rows = await self._read(QUERIES["arrived"], json.dumps(sorted(names)), task, after, limit)
+        return [(row[0], task_of(row[1:])) for row in rows]
+
+    async def _names(self, pattern: str) -> list[str]:
+        """The names of tasks that fit a pattern."""
+        prefix = pattern.partition("*")[0].rstrip(".")  # `a.**` fits `a` too
+        rows = await self._read(QUERIES["names_between"], prefix, prefix + "\x7f")
+        return [name for (name,) in rows if matches(pattern, name)]
+
     async def awake(self) -> list[Wake]:
         return [Wake(*row) for row in await self._read(QUERIES["awake"])]
+
+    async def unwell(self, task: str, limit: int) -> list[Task]:
+        return [task_of(row) for row in await self._read(QUERIES["unwell"], task, limit)]
 
 
 # ---- opening

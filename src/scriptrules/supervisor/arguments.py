@@ -6,10 +6,13 @@ from typing import Annotated
 
 import msgspec
 
+from scriptrules import clock
 from scriptrules.model import NAME, NAME_MAX
+from scriptrules.rulebook.index import PATTERN
 from scriptrules.sandbox.intrinsics import SLEEP_MAX
 
 TaskName = Annotated[str, msgspec.Meta(pattern=f"^{NAME.pattern}", max_length=NAME_MAX)]
+Pattern = Annotated[str, msgspec.Meta(pattern=f"^{PATTERN.pattern}", max_length=NAME_MAX)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=SLEEP_MAX)]  # so that moments fit into 64 bits
 
 
@@ -38,6 +41,17 @@ class WaitArgs(_Strict, frozen=True):
     timeout: Seconds | None
     any: bool
     check: bool
+    tree: bool = False
+
+
+class ReceiveArgs(_Strict, frozen=True):
+    on: Annotated[list[Pattern], msgspec.Meta(min_length=1)]
+    match: dict[str, object]
+    timeout: Seconds | None
+
+
+class SleepUntilArgs(_Strict, frozen=True):
+    time: str
 
 
 class SleepArgs(_Strict, frozen=True):
@@ -53,7 +67,16 @@ generate_args = msgspec.json.Decoder(GenerateArgs).decode
 run_args = msgspec.json.Decoder(RunArgs).decode
 wait_args = msgspec.json.Decoder(WaitArgs).decode
 sleep_args = msgspec.json.Decoder(SleepArgs).decode
+receive_args = msgspec.json.Decoder(ReceiveArgs).decode
 hold_args = msgspec.json.Decoder(HoldArgs).decode
+
+
+def wake_moment(args: bytes) -> int:
+    """When a `sleep_until` ends, in microseconds since 1970."""
+    try:
+        return clock.parse(msgspec.json.decode(args, type=SleepUntilArgs).time)
+    except ValueError:
+        raise WorkerLied("a time that is none") from None
 
 
 def check_object(data: bytes) -> None:

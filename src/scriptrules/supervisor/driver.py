@@ -20,7 +20,7 @@ from scriptrules.model import ENTRY_FINAL, RUN_FINAL, Failure, RunState, Task, T
 from scriptrules.sandbox import wire
 from scriptrules.sandbox.pool import Job, Loss, Pool, Worker
 from scriptrules.store.protocol import Change, Committed, Filter, RunEnd, Store, Wake
-from scriptrules.supervisor import transitions
+from scriptrules.supervisor import receiving, transitions
 from scriptrules.supervisor.answers import answer_of, summary_of
 from scriptrules.supervisor.arguments import WorkerLied
 from scriptrules.supervisor.background import Background, Observers, patiently
@@ -34,6 +34,7 @@ from scriptrules.supervisor.timers import Timers
 log = structlog.get_logger(__name__)
 
 SUSPECTED_MAX = 3  # unexplained deaths of workers that a run is replayed after
+UNWELL_SHOWN = 5  # tasks of a tree that the reason of its failure names
 RUNS_OF_A_TASK = 1000  # that one look into the store reads
 replace = msgspec.structs.replace
 
@@ -162,6 +163,8 @@ class Driver:
 
     def _after_commit(self, committed: Committed) -> None:
         self.commits += 1
+        if committed.due:
+            self.timers.look()
         for wake in committed.awake:
             self.answer(wake)
         self._observers.ended([id for id, _ in committed.ended])
@@ -314,20 +317,44 @@ class Driver:
 
     def timer(self, wake: Wake, done: Callable[[], None]) -> None:
         def fact(live: LiveRun) -> None:
-            if len(live.entries) < wake.seq:
-                decision = Decision(live.run, done=[wake])
+            if receiving.is_receiving(live.entries, wake.seq):
+                self._background.spawn(self._receive(live, wake, done))
+            elif len(live.entries) < wake.seq or wake.kind == "receive":
+                self._decide_timer(live, Decision(live.run, done=[wake]), done)
             else:
-                decision = transitions.on_timer(live.run, live.entries, wake, self._clock())
-            change = Change()
-            self.write(live, decision, change, None)
-
-            def then() -> None:
-                done()
-                self._committed(live, decision)
-
-            self.commit(change, then)
+                self._decide_timer(live, transitions.on_timer(live.run, live.entries, wake, self._clock()), done)
 
         self._tell(wake.run, fact, lambda: self.commit(Change(done=[wake]), done))
+
+    async def _receive(self, live: LiveRun, wake: Wake, done: Callable[[], None]) -> None:
+        """A run receives what has arrived; where nothing has, its time may be over."""
+        entries, entry = list(live.entries), live.entries[wake.seq - 1]
+        found = await patiently(lambda: receiving.find(self._store, live.run.task, entries, entry))
+
+        def fact(live: LiveRun) -> None:
+            if len(live.entries) < wake.seq or live.entries[wake.seq - 1] != entry:
+                done()  # it was decided meanwhile, or the run has begun again: look once more
+                self.timers.look()
+            elif found is not None:
+                decision = transitions.on_received(live.run, live.entries, wake.seq, found, self._clock())
+                self._decide_timer(live, decision, done)
+            elif wake.kind == "receive":
+                self.commit(Change(looked=[wake]), done)
+                self._live.forget_idle(live)
+            else:
+                self._decide_timer(live, transitions.on_timer(live.run, live.entries, wake, self._clock()), done)
+
+        self._tell(wake.run, fact, lambda: self.commit(Change(done=[wake]), done))
+
+    def _decide_timer(self, live: LiveRun, decision: Decision, done: Callable[[], None]) -> None:
+        change = Change()
+        self.write(live, decision, change, None)
+
+        def then() -> None:
+            done()
+            self._committed(live, decision)
+
+        self.commit(change, then)
 
     def answer(self, wake: Wake) -> None:
         """What a run waits for has ended: a task, or a call."""
@@ -339,6 +366,7 @@ class Driver:
         task = await patiently(lambda: self._store.task(wake.key))
         runs = await patiently(lambda: self._store.runs(Filter(task=wake.key, limit=RUNS_OF_A_TASK)))
         runs.reverse()
+        unwell = await patiently(lambda: self._store.unwell(wake.key, UNWELL_SHOWN)) if wake.kind == "tree" else []
         error: Failure | None = None
         if task is None:
             body, error = b"null", Failure("CallFailed", f"task {wake.key} is not in the store any more")
@@ -350,7 +378,11 @@ class Driver:
         def fact(live: LiveRun) -> None:
             self._answering.discard(wake)
             decision = Decision(live.run, done=[wake])
-            if len(live.entries) >= wake.seq:
+            if len(live.entries) >= wake.seq and wake.kind == "tree":
+                decision = transitions.on_tree_ended(
+                    live.run, live.entries, wake, body, unwell, self._clock(), self._setting
+                )
+            elif len(live.entries) >= wake.seq:
                 decision = transitions.on_task_ended(
                     live.run, live.entries, wake, body, error, self._clock(), self._setting
                 )

@@ -81,7 +81,7 @@ def finish_entry(
 def fulfilled(entry: Entry, known: Sequence[Entry]) -> list[int] | None:
     """What a wait gives its script, if it can end now."""
     args = wait_args(entry.args)
-    ended = [seq for seq in args.what if is_final(known[seq - 1])]
+    ended = [seq for seq in args.what if is_final(known[seq - 1], args.tree)]
     if args.any and ended:
         return [min(ended, key=lambda seq: (known[seq - 1].ended or 0, seq))]
     return args.what if len(ended) == len(args.what) else None

@@ -7,12 +7,22 @@ from collections.abc import Sequence
 import msgspec
 
 from scriptrules.model import ENTRY_FINAL, Entry, ExecutionResult, Run, execution_key
-from scriptrules.sandbox.wire import Outcome, Past
+from scriptrules.sandbox.wire import Outcome, Past, ReceivedTask
 from scriptrules.store.protocol import Wake
-from scriptrules.supervisor.arguments import generate_args, run_args, wait_args
+from scriptrules.store.receiving import key_of
+from scriptrules.supervisor.arguments import generate_args, receive_args, run_args, wait_args
 
-ENGINE = frozenset({"run", "wait", "emit", "return", "call", "sleep", "hold"})  # carried out by the engine itself
+ENGINE = frozenset(
+    {"run", "wait", "emit", "return", "call", "receive", "sleep", "sleep_until", "hold"}
+)  # carried out by the engine itself
 OUTSIDE = frozenset({"wait", "sleep", "receive", "sleep_until", "hold"})  # what begins a new count of hops
+
+
+class _Known(msgspec.Struct):
+    """What the result of an entry says of the task that it has generated, as far as it has ended."""
+
+    status: str | None = None
+    tree: dict[str, str | None] = {}
 
 
 def outcome_of(entry: Entry, known: Sequence[Entry]) -> Outcome:
@@ -22,16 +32,19 @@ def outcome_of(entry: Entry, known: Sequence[Entry]) -> Outcome:
     if entry.name != "wait" or entry.result is None:
         return Outcome(entry.result or b"null")
     ready = msgspec.json.decode(entry.result)["ready"]
-    return Outcome(msgspec.json.encode([_result_of(known[seq - 1]) for seq in ready]))
+    tree = wait_args(entry.args).tree
+    return Outcome(msgspec.json.encode([_result_of(known[seq - 1], tree) for seq in ready]))
 
 
-def _result_of(entry: Entry) -> dict[str, object]:
+def _result_of(entry: Entry, tree: bool) -> dict[str, object]:
     decoded = msgspec.json.decode(entry.result) if entry.result else None
     if entry.name == "run":
         fields = decoded or {"status": "failed", "reason": entry.error.message if entry.error else "cancelled"}
         return {**fields, "name": run_args(entry.args).name, "seq": entry.seq}
     if is_generated(entry):
-        return {**(decoded or {}), "name": generate_args(entry.args).name, "seq": entry.seq}
+        known = decoded or {}
+        whole = known["tree"] if tree else {}
+        return {**known, **whole, "name": generate_args(entry.args).name, "seq": entry.seq}
     status = "done" if entry.error is None else "failed"
     reason = entry.error.message if entry.error else None
     return {"status": status, "value": decoded, "reason": reason, "name": entry.name, "seq": entry.seq}
@@ -78,6 +91,8 @@ def outstanding(
             wakes.append(Wake(run.id, entry.seq, "timer"))
             if entry.name == "wait":
                 wakes += task_wakes(run.id, entry, entries or some)
+            elif entry.name == "receive":
+                wakes += receive_wakes(run.id, entry)
     return [wake for wake in wakes if kinds is None or wake.kind in kinds]
 
 
@@ -102,13 +117,51 @@ def came_from_outside(entry: Entry, entries: Sequence[Entry]) -> bool:
     return not tasks_only or entry.error is not None
 
 
-def is_final(entry: Entry) -> bool:
-    """Whether what a `wait` may wait for has ended. An emitted task has once its status was written to its entry."""
+def is_final(entry: Entry, tree: bool = False) -> bool:
+    """Whether what a `wait` may wait for has ended. An emitted task has once its status was written to its entry.
+
+    Args:
+        tree: whether all that follows from an emitted task counts.
+    """
     if is_generated(entry):
-        return entry.result is not None and b'"status"' in entry.result
+        return _status_of(entry, tree) is not None
     return entry.state in ENTRY_FINAL
 
 
+def went_well(entry: Entry, tree: bool) -> bool:
+    """Whether the emitted task of an entry (and its `tree`) has ended without a failure."""
+    return _status_of(entry, tree) == "done"
+
+
+def _status_of(entry: Entry, tree: bool) -> str | None:
+    known = msgspec.json.decode(entry.result, type=_Known) if entry.result else _Known()
+    return known.tree.get("status") if tree else known.status
+
+
 def task_wakes(run: str, entry: Entry, known: Sequence[Entry]) -> list[Wake]:
-    targets = (known[seq - 1] for seq in wait_args(entry.args).what)
-    return [Wake(run, entry.seq, "task", child_of(target)) for target in targets if is_generated(target)]
+    """The wakes of a wait's emitted tasks; those of trees belong to the entries that have emitted them."""
+    args = wait_args(entry.args)
+    targets = [known[seq - 1] for seq in args.what if is_generated(known[seq - 1])]
+    if args.tree:
+        return [Wake(run, target.seq, "tree", child_of(target)) for target in targets]
+    return [Wake(run, entry.seq, "task", child_of(target)) for target in targets]
+
+
+def receive_wakes(run: str, entry: Entry) -> list[Wake]:
+    args = receive_args(entry.args)
+    return [Wake(run, entry.seq, "receive", key_of(pattern, args.match)) for pattern in dict.fromkeys(args.on)]
+
+
+def received_before(entries: Sequence[Entry], entry: Entry) -> tuple[set[str], int | None]:
+    """The tasks that a run has taken, and the place of the last that it took by the same arguments as `entry`."""
+    wanted = receive_args(entry.args)
+    taken: set[str] = set()
+    after: int | None = None
+    for one in entries:
+        if one.name == "receive" and one.result is not None:
+            task = msgspec.json.decode(one.result, type=ReceivedTask)
+            taken.add(task.id)
+            args = receive_args(one.args)
+            if (args.on, args.match) == (wanted.on, wanted.match) and task.place:
+                after = max(after or 0, task.place)
+    return taken, after

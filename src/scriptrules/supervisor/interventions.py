@@ -33,13 +33,14 @@ from scriptrules.supervisor.entries import (
     is_generated,
     is_outstanding,
     outstanding,
+    went_well,
 )
 
 
 def on_cancel(run: Run, entries: Sequence[Entry], now: int) -> Decision:
     """Somebody cancels the run. Its executions and callees are stopped; the script gets no chance to act."""
     decision = Decision(run, effects=_let_go(run, entries))
-    decision.done = outstanding(run, entries, kinds=frozenset({"timer", "task", "call", "again"}))
+    decision.done = outstanding(run, entries, kinds=frozenset({"timer", "task", "tree", "call", "receive", "again"}))
     for entry in entries:
         if entry.state not in ENTRY_FINAL and not is_outstanding(entry):
             decision.records.append(EndRecord(now, entry.seq, EntryState.CANCELLED))
@@ -99,16 +100,17 @@ def _undo_failure(decision: Decision, entries: Sequence[Entry], now: int) -> Non
     run, last = decision.run, entries[-1]
     again: list[int] = []
     if last.name == "wait":
-        targets = [entries[seq - 1] for seq in wait_args(last.args).what]
+        args = wait_args(last.args)
+        targets = [entries[seq - 1] for seq in args.what]
         again = [target.seq for target in targets if target.state is EntryState.FAILED]
         for target in targets:
-            if is_generated(target) and is_final(target) and b'"status":"done"' not in (target.result or b""):
+            if is_generated(target) and is_final(target, args.tree) and not went_well(target, args.tree):
                 unknown = msgspec.json.encode({"task": child_of(target)})  # it may have been retried since
                 decision.records.append(EndRecord(now, target.seq, EntryState.DONE, msgspec.Raw(unknown)))
     elif last.state is EntryState.FAILED and is_function(last):
         again = [last.seq]
     anew = last.name == "wait" and (again or decision.records or last.state is not EntryState.DONE)
-    if anew or (last.name == "call" and last.state is EntryState.FAILED):
+    if anew or (last.name in ("call", "receive") and last.state is EntryState.FAILED):
         decision.done = outstanding(run, [last], entries=entries)
         decision.records.append(CutRecord(now, last.seq))  # the script comes to it again, and waits anew
     if again:

@@ -37,6 +37,8 @@ EXITS = {  # reason of what is not final: what ends it
     "running": "the end of its runs",
     "sleep": "its time: nothing to do",
     "wait": "the end of what it waits for; or `scriptrules cancel ID`",
+    "receive": "the arrival of such a task; or `scriptrules cancel ID`",
+    "sleep_until": "its time: nothing to do",
     "call": "the answer; or `scriptrules cancel ID`",
     "executions": "the end of its executions; or `scriptrules cancel ID`",
     "cancelling": "the end of its executions, which were told to stop",

@@ -23,6 +23,7 @@ from scriptrules.journal import (
 from scriptrules.model import (
     ENTRY_FINAL,
     RUN_FINAL,
+    TASK_FINAL,
     Entry,
     EntryState,
     Failure,
@@ -34,7 +35,7 @@ from scriptrules.model import (
     Verdict,
     execution_key,
 )
-from scriptrules.sandbox.wire import Slice
+from scriptrules.sandbox.wire import ReceivedTask, Slice
 from scriptrules.store.protocol import Wake
 from scriptrules.supervisor.arguments import (
     GenerateArgs,
@@ -43,9 +44,11 @@ from scriptrules.supervisor.arguments import (
     check_object,
     generate_args,
     hold_args,
+    receive_args,
     run_args,
     sleep_args,
     wait_args,
+    wake_moment,
 )
 from scriptrules.supervisor.decision import Decision, Go, Setting, Start, move
 from scriptrules.supervisor.ending import after_end, end_main, finish_entry, finish_wait, fulfilled, is_over, updated
@@ -55,6 +58,8 @@ from scriptrules.supervisor.entries import (
     is_final,
     is_generated,
     outcome_of,
+    outstanding,
+    receive_wakes,
     task_wakes,
 )
 from scriptrules.supervisor.states import EXITS
@@ -143,8 +148,10 @@ def _carry_out(
         case "sleep":
             due = now + int(sleep_args(args).seconds * clock.SECOND)
             decision.wakes.append(Wake(run.id, seq, "timer", due=due))
-        case "wait":
-            timeout = wait_args(args).timeout
+        case "sleep_until":
+            decision.wakes.append(Wake(run.id, seq, "timer", due=wake_moment(args)))
+        case "wait" | "receive":
+            timeout = wait_args(args).timeout if name == "wait" else receive_args(args).timeout
             if timeout is not None:
                 decision.wakes.append(Wake(run.id, seq, "timer", due=now + int(timeout * clock.SECOND)))
         case "hold":
@@ -195,6 +202,8 @@ def _block(decision: Decision, known: Sequence[Entry], piece: Slice, now: int, s
         decision.effects.append(Go(outcome_of(entry, known)))  # it came while the script was being replayed
         move(decision, RunState.RUNNING, now)
         return
+    if entry.name == "receive":
+        decision.wakes += receive_wakes(decision.run.id, entry)
     if entry.name == "wait":
         _watch_tasks(decision, entry, known)
         ready = fulfilled(entry, known)
@@ -209,12 +218,11 @@ def _block(decision: Decision, known: Sequence[Entry], piece: Slice, now: int, s
 
 def _watch_tasks(decision: Decision, entry: Entry, known: Sequence[Entry]) -> None:
     """Ask to be woken by the tasks among what a new `wait` entry waits for."""
-    for seq in wait_args(entry.args).what:
-        if not 0 < seq < entry.seq:
-            raise WorkerLied("a wait for what does not exist")
-        target = known[seq - 1]
-        if is_generated(target) and not is_final(target):
-            decision.wakes.append(Wake(decision.run.id, entry.seq, "task", child_of(target)))
+    args = wait_args(entry.args)
+    if not all(0 < seq < entry.seq for seq in args.what):
+        raise WorkerLied("a wait for what does not exist")
+    ended = {child_of(known[seq - 1]) for seq in args.what if is_final(known[seq - 1], args.tree)}
+    decision.wakes += [wake for wake in task_wakes(decision.run.id, entry, known) if wake.key not in ended]
 
 
 # ---- facts from outside
@@ -270,12 +278,48 @@ def on_timer(run: Run, entries: Sequence[Entry], wake: Wake, now: int) -> Decisi
         return decision
     if entry.state in ENTRY_FINAL or is_over(run):
         return decision
-    if entry.name == "wait":
-        failure = Failure("TimeoutError", f"wait() timed out after {wait_args(entry.args).timeout:g} s")
-        decision.done += task_wakes(run.id, entry, entries)
+    if entry.name in ("wait", "receive"):
+        timeout = wait_args(entry.args).timeout if entry.name == "wait" else receive_args(entry.args).timeout
+        failure = Failure("TimeoutError", f"{entry.name}() timed out after {timeout:g} s")
+        decision.done += outstanding(run, [entry], entries)
         finish_entry(decision, entry, EntryState.FAILED, None, failure, now)
     else:
         finish_entry(decision, entry, EntryState.DONE, b"null", None, now)
+    return decision
+
+
+def on_received(run: Run, entries: Sequence[Entry], seq: int, task: ReceivedTask, now: int) -> Decision:
+    """A task that the run receives has arrived."""
+    entry = entries[seq - 1]
+    decision = Decision(run, done=outstanding(run, [entry], entries))
+    if entry.state not in ENTRY_FINAL and not is_over(run):
+        finish_entry(decision, entry, EntryState.DONE, msgspec.json.encode(task), None, now)
+    return decision
+
+
+def on_tree_ended(
+    run: Run, entries: Sequence[Entry], wake: Wake, summary: bytes, unwell: Sequence[Task], now: int, setting: Setting
+) -> Decision:
+    """A task that the run has emitted has ended, and all that follows from it.
+
+    Args:
+        wake: of kind "tree"; its entry is the one that has emitted the task.
+        summary: of the task itself, as for `on_task_ended`.
+        unwell: those of its tree that have not ended well; one that has not ended, because somebody does it again, is
+            waited for.
+    """
+    decision = Decision(run, done=[wake])
+    target = entries[wake.seq - 1]
+    if child_of(target) != wake.key or is_over(run) or is_final(target, tree=True):
+        return decision
+    if unwell and unwell[0].state not in TASK_FINAL:
+        return Decision(run, wakes=[wake])
+    named = "; ".join(f"{task.name} ({task.id}): {task.reason or task.state}" for task in unwell)
+    tree = {"status": "failed" if unwell else "done", "reason": named or None}
+    own = target.result if is_final(target) and target.result else summary
+    result = msgspec.json.encode({**msgspec.json.decode(own), "tree": tree})
+    decision.records.append(EndRecord(now, target.seq, EntryState.DONE, msgspec.Raw(result)))
+    after_end(decision, entries, target.seq, now, setting)
     return decision
 
 

@@ -1,6 +1,6 @@
 -- name: insert_tasks
-INSERT INTO tasks (id, name, data, state, since, created, root, parent, by, hop, depth, key, reply, reason)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO tasks (id, name, data, state, since, created, root, parent, by, hop, depth, key, reply, reason, arrived)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: known_keys
 SELECT key, id, name, data FROM tasks WHERE key IN (SELECT value FROM json_each(?));
@@ -40,6 +40,57 @@ INSERT OR REPLACE INTO wakes (run, seq, kind, key, due) VALUES (?, ?, ?, ?, ?);
 -- name: remove_wakes
 DELETE FROM wakes WHERE run = ? AND seq = ? AND kind = ? AND key = ?;
 
+-- name: release_tasks
+UPDATE tasks SET arrived = ? WHERE id = ?;
+
+-- name: last_arrived
+-- Name by name, because the index has the greatest place of each at its end.
+WITH RECURSIVE names (name) AS (
+    SELECT min(name) FROM tasks
+    UNION ALL SELECT (SELECT min(name) FROM tasks WHERE name > names.name) FROM names WHERE names.name IS NOT NULL
+)
+SELECT max((SELECT max(arrived) FROM tasks WHERE tasks.name = names.name)) FROM names;
+
+-- name: receive_keys
+SELECT DISTINCT key FROM wakes WHERE kind IN ('receive', 'tree', 'branch') AND kind = 'receive';
+
+-- name: arrived_before
+-- Whether a task of this name has arrived since that of the run.
+SELECT 1 FROM tasks
+WHERE name = ?1 AND arrived > (SELECT arrived FROM tasks WHERE id = (SELECT task FROM runs WHERE id = ?2)) LIMIT 1;
+
+-- name: make_due
+UPDATE wakes SET due = ? WHERE run = ? AND seq = ? AND kind = 'receive' AND key = ?;
+
+-- name: make_keys_due
+UPDATE wakes SET due = ?1
+WHERE kind IN ('receive', 'tree', 'branch') AND kind = 'receive' AND key IN (SELECT value FROM json_each(?2));
+
+-- name: quiet_wakes
+UPDATE wakes SET due = NULL WHERE run = ? AND seq = ? AND kind = 'receive' AND key = ? AND due = ?;
+
+-- name: names_and_data
+SELECT name, data FROM tasks WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: names_between
+WITH RECURSIVE names (name) AS (
+    SELECT min(name) FROM tasks WHERE name >= ?1 AND name < ?2
+    UNION ALL SELECT (SELECT min(name) FROM tasks WHERE name > names.name AND name < ?2)
+    FROM names WHERE names.name IS NOT NULL
+)
+SELECT name FROM names WHERE name IS NOT NULL;
+
+-- name: arrived
+-- The order is read from the index alone; only what is given back is looked up.
+SELECT arrived, id, name, data, state, since, created, root, parent, by, hop, depth, key, reply, reason FROM tasks
+WHERE id IN (
+    SELECT id FROM tasks
+    WHERE name IN (SELECT value FROM json_each(?1))
+        AND arrived > coalesce(?3, (SELECT arrived FROM tasks WHERE id = ?2)) AND arrived > 0
+    ORDER BY arrived LIMIT ?4
+)
+ORDER BY arrived;
+
 -- name: put_source
 INSERT OR IGNORE INTO sources (digest, body) VALUES (?, ?);
 
@@ -52,6 +103,31 @@ WHERE kind IN ('task', 'call') AND key IN (SELECT value FROM json_each(?));
 SELECT run, seq, kind, key, due FROM wakes
 WHERE kind IN ('task', 'call') AND kind = 'call' AND key IN (SELECT value FROM json_each(?));
 
+-- name: wakes_on_trees
+SELECT run, seq, kind, key, due FROM wakes
+WHERE kind IN ('receive', 'tree', 'branch') AND kind IN ('tree', 'branch')
+    AND key IN (SELECT value FROM json_each(?));
+
+-- name: children
+SELECT r.task, t.id, t.state FROM json_each(?) k JOIN runs r ON r.task = k.value JOIN tasks t ON t.parent = r.id;
+
+-- name: whole_tree
+SELECT w.run, w.seq, w.kind, w.key, w.due FROM wakes w JOIN tasks t ON t.id = w.key
+WHERE w.run = ?1 AND w.seq = ?2 AND w.kind = 'tree'
+    AND t.state IN ('done', 'failed', 'unmatched', 'dropped', 'cancelled')
+    AND NOT EXISTS (SELECT 1 FROM wakes WHERE run = ?1 AND seq = ?2 AND kind = 'branch');
+
+-- name: remove_branches
+DELETE FROM wakes WHERE run = ? AND seq = ? AND kind = 'branch';
+
+-- name: unwell
+WITH RECURSIVE tree (id) AS (
+    SELECT ?1 UNION SELECT t.id FROM tree JOIN runs r ON r.task = tree.id JOIN tasks t ON t.parent = r.id
+)
+SELECT id, name, data, state, since, created, root, parent, by, hop, depth, key, reply, reason
+FROM tasks JOIN tree USING (id) WHERE state NOT IN ('done', 'unmatched')
+ORDER BY state IN ('failed', 'dropped', 'cancelled'), id LIMIT ?2;
+
 -- name: ended_among
 SELECT t.id FROM tasks t JOIN json_each(?) k ON t.id = k.value
 WHERE t.state IN ('done', 'failed', 'unmatched', 'dropped', 'cancelled');
@@ -61,7 +137,12 @@ SELECT w.run, w.seq, w.kind, w.key, w.due FROM wakes w JOIN tasks t ON t.id = w.
 WHERE w.kind IN ('task', 'call') AND t.state IN ('done', 'failed', 'unmatched', 'dropped', 'cancelled')
 UNION
 SELECT w.run, w.seq, w.kind, w.key, w.due FROM wakes w JOIN runs r ON r.task = w.key
-WHERE w.kind IN ('task', 'call') AND w.kind = 'call' AND r.answers = 1 AND r.state IN ('done', 'failed', 'cancelled');
+WHERE w.kind IN ('task', 'call') AND w.kind = 'call' AND r.answers = 1 AND r.state IN ('done', 'failed', 'cancelled')
+UNION
+SELECT w.run, w.seq, w.kind, w.key, w.due FROM wakes w JOIN tasks t ON t.id = w.key
+WHERE w.kind IN ('receive', 'tree', 'branch') AND w.kind = 'tree'
+    AND t.state IN ('done', 'failed', 'unmatched', 'dropped', 'cancelled')
+    AND NOT EXISTS (SELECT 1 FROM wakes b WHERE b.run = w.run AND b.seq = w.seq AND b.kind = 'branch');
 
 -- name: task
 SELECT id, name, data, state, since, created, root, parent, by, hop, depth, key, reply, reason FROM tasks WHERE id = ?;
