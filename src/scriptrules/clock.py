@@ -31,6 +31,11 @@ def moment(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
+def micros(moment: datetime) -> int:
+    """Microseconds since 1970 of an aware datetime."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
 def text(micros: int) -> str:
     """`micros` as RFC 3339 UTC text with microseconds, which sorts as the moments do."""
     return (_EPOCH + timedelta(microseconds=micros)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -41,7 +46,7 @@ def parse(stamp: str) -> int:
     at = datetime.fromisoformat(stamp)
     if at.tzinfo is None:
         at = at.replace(tzinfo=UTC)
-    return (at - _EPOCH) // timedelta(microseconds=1)
+    return micros(at)
 
 
 def cpu_seconds_of(pid: int) -> float | None:

@@ -150,8 +150,23 @@ CODES: dict[str, CodeInfo] = {
     "SR306": CodeInfo("when is no filter", "It is called with the task.", "Write `when = lambda task: ...`."),
     "SR307": CodeInfo("not a table", "Its entries are read, never run.", "Write [(name, filter, generator), ...]."),
     "SR308": CodeInfo("not a pattern", "No task can have such a name.", "Write `upload.*`, or `upload.**`."),
-    "SR309": CodeInfo("not available yet", "It would be ignored in silence.", "Remove it in this version."),
     "SR310": CodeInfo("assigned twice", "One of the two would be ignored in silence.", "Keep one."),
+    "SR311": CodeInfo(
+        "not retries",
+        "It says how often a failed execution or plugin function is started again.",
+        'Write `retries = 3`, or {"max": 3, "backoff": 2.0, "backoff_max": 60.0, "jitter": 0.5}.',
+    ),
+    "SR312": CodeInfo("not a timeout", "It is the seconds that a run may take.", "Write `timeout = 3600`."),
+    "SR313": CodeInfo(
+        "not a limit",
+        "It says how many runs of the rule there may be at once, and what becomes of one too many.",
+        'Write `limit = {"max": 1, "key": "customer", "full": "queue"}`.',
+    ),
+    "SR314": CodeInfo(
+        "not a schedule",
+        "A schedule that cannot be read, or whose time never comes, would be missed in silence.",
+        'Write `schedule = "0 2 * * *"`: minute, hour, day of the month, month, day of the week.',
+    ),
     "SR401": CodeInfo(
         "unknown name",
         "Neither the file, nor the language, nor a plugin defines it, so reading it fails the run.",

@@ -111,6 +111,31 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     verdict: Verdict | None = None
 
 
+class Retries(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """How often what has failed is started again, and after how long."""
+
+    max: int = 0  # further attempts
+    backoff: float = 1.0  # seconds before the second attempt; doubled for each further one
+    backoff_max: float = 300.0  # seconds
+    jitter: float = 0.5  # up to this part of a pause is left out, so that many do not come back at once
+
+
+class Limit(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """How many runs of a rule there may be at once, and what becomes of one too many."""
+
+    max: int
+    key: str | None = None  # for each value of this field of the task; None: of the rule
+    full: str = "queue"  # or "drop", "cancel_oldest"
+
+
+class Control(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What a rule asks of the engine for each of its runs; a run keeps what its rule asked when it was matched."""
+
+    retries: Retries | None = None  # of each of its entries
+    timeout: float | None = None  # seconds of the run, without those in which it is queued or held
+    limit: Limit | None = None
+
+
 class Run(msgspec.Struct, frozen=True, gc=False):
     id: str
     rule: str
@@ -128,6 +153,9 @@ class Run(msgspec.Struct, frozen=True, gc=False):
     python: str = ""  # minor version that it began under
     policy: int = 0  # version of the sandbox policy that it began under
     reasons: bytes | None = None  # for a fallback: why the other rules did not match, JSON
+    control: Control | None = None
+    deadline: int | None = None  # when its timeout passes; while it is held, as it was when that began
+    slot: str | None = None  # which runs it shares its limit with
 
 
 class Source(msgspec.Struct, frozen=True):

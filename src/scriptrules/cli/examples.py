@@ -378,18 +378,6 @@ def main():
     pass
 """,
     ),
-    "SR309": (
-        """\
-limit = {"max": 1}
-
-def main():
-    pass
-""",
-        """\
-def main():
-    pass
-""",
-    ),
     "SR310": (
         """\
 on = "a"
@@ -402,6 +390,62 @@ def main():
 on = ["a", "b"]
 
 def main():
+    pass
+""",
+    ),
+    "SR311": (
+        """\
+retries = {"times": 3}
+
+def main(**kwargs):
+    pass
+""",
+        """\
+retries = {"max": 3, "backoff": 2.0}
+
+def main(**kwargs):
+    pass
+""",
+    ),
+    "SR312": (
+        """\
+timeout = "1h"
+
+def main(**kwargs):
+    pass
+""",
+        """\
+timeout = 3600
+
+def main(**kwargs):
+    pass
+""",
+    ),
+    "SR313": (
+        """\
+limit = {"max": 1, "full": "wait"}
+
+def main(**kwargs):
+    pass
+""",
+        """\
+limit = {"max": 1, "key": "customer", "full": "queue"}
+
+def main(**kwargs):
+    pass
+""",
+    ),
+    "SR314": (
+        """\
+schedule = "0 0 30 2 *"
+
+def main(**kwargs):
+    pass
+""",
+        """\
+schedule = "0 0 28 2 *"
+
+def main(**kwargs):
     pass
 """,
     ),

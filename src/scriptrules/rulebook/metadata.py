@@ -6,22 +6,25 @@ Called in workers only. A problem becomes a diagnostic (SR3xx), never an excepti
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
 from scriptrules.diagnostics import Diagnostic
 from scriptrules.errors import nearest
+from scriptrules.model import Control, Limit, Retries
+from scriptrules.rulebook import control
+from scriptrules.rulebook.control import Schedule, scheduled_task
 from scriptrules.rulebook.index import EVERYTHING, PATTERN
 
-KNOWN = ("on", "when", "nomatch", "priority", "final", "enabled", "rules")
-LATER = (
-    "retries",
-    "timeout",
-    "limit",
-    "schedule",
-)  # DESIGN has them; this version refuses them rather than ignore them
+CONTROLS: dict[str, tuple[str, Callable[[Any], Any]]] = {  # the code of a wrong value, and who reads it
+    "retries": ("SR311", control.read_retries),
+    "timeout": ("SR312", control.read_timeout),
+    "limit": ("SR313", control.read_limit),
+    "schedule": ("SR314", control.read_schedule),
+}
+KNOWN = ("on", "when", "nomatch", "priority", "final", *CONTROLS, "enabled", "rules")
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -49,17 +52,29 @@ class Metadata(msgspec.Struct, frozen=True):
     rest: bool = False  # main takes **kwargs
     table: list[TableEntry] = []
     line: int = 1  # of main, or of the table
+    retries: Retries | None = None
+    timeout: float | None = None  # seconds
+    limit: Limit | None = None
+    schedule: Schedule | None = None
+
+    @property
+    def control(self) -> Control | None:
+        """What a run of this rule keeps to, if anything."""
+        if self.retries is None and self.timeout is None and self.limit is None:
+            return None
+        return Control(self.retries, self.timeout, self.limit)
 
 
-def read(tree: ast.Module, text: str) -> tuple[Metadata, list[Diagnostic]]:
+def read(tree: ast.Module, text: str, rule: str = "rule") -> tuple[Metadata, list[Diagnostic]]:
     """The metadata of a parsed rule and what is wrong with them."""
-    reader = _Reader(tree, text)
+    reader = _Reader(tree, text, rule)
     return reader.read(), sorted(reader.problems, key=lambda problem: (problem.line, problem.column))
 
 
 class _Reader:
-    def __init__(self, tree: ast.Module, text: str) -> None:
+    def __init__(self, tree: ast.Module, text: str, rule: str) -> None:
         self.tree = tree
+        self.rule = rule
         self.text = text
         self.problems: list[Diagnostic] = []
         self.assigned: dict[str, ast.expr] = {}
@@ -76,6 +91,9 @@ class _Reader:
         ):
             if name in self.assigned:
                 self._read_literal(values, name, kind, wanted)
+        for name in CONTROLS:
+            if name in self.assigned:
+                self._read_control(values, name)
         self._read_when(values)
         table = self._read_table("rules", False, set())
         table += self._read_nomatch(values, {entry.name for entry in table})
@@ -103,7 +121,7 @@ class _Reader:
             if isinstance(statement, ast.FunctionDef):
                 self.functions[statement.name] = statement
             for name, node, value in _assignments(statement):
-                if name in self.assigned and name in (*KNOWN, *LATER):
+                if name in self.assigned and name in KNOWN:
                     self._problem("SR310", node, f"`{name}` is assigned twice.", "Keep one assignment.")
                 self._check_name(name, node, value, read_names)
                 self.assigned[name] = value
@@ -111,13 +129,11 @@ class _Reader:
             self._check_targets(statement)
 
     def _check_name(self, name: str, node: ast.AST, value: ast.expr, read_names: set[str]) -> None:
-        if name in LATER:
-            self._problem("SR309", node, f"`{name}` is not available in this version.", "Remove it for now.")
-        elif name not in KNOWN and name == name.lower() and name not in read_names and _is_literal(value):
+        if name not in KNOWN and name == name.lower() and name not in read_names and _is_literal(value):
             self._problem(
                 "SR302",
                 node,
-                f"unknown metadata `{name}`{nearest(name, (*KNOWN, *LATER))}",
+                f"unknown metadata `{name}`{nearest(name, KNOWN)}",
                 f"Known: {', '.join(KNOWN)}. A constant of your own is one that the rule reads, or in CAPITALS.",
             )
 
@@ -125,7 +141,7 @@ class _Reader:
         if not isinstance(statement, (ast.If, ast.For, ast.While, ast.Try)):
             return
         for node in ast.walk(statement):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in (*KNOWN, *LATER):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in KNOWN:
                 self._problem(
                     "SR303", node, f"`{node.id}` is metadata and must not depend on anything.", "Assign it at the top."
                 )
@@ -138,7 +154,7 @@ class _Reader:
         elif isinstance(statement, ast.AugAssign):
             targets = [statement.target]
         for node in (node for target in targets for node in ast.walk(target)):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in (*KNOWN, *LATER):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in KNOWN:
                 self._problem("SR303", node, f"`{node.id}` is assigned together with others.", "Assign it by itself.")
 
     # ---- the single ones
@@ -173,6 +189,19 @@ class _Reader:
                 )
                 return
         values["on"] = list(patterns)
+
+    def _read_control(self, values: dict[str, Any], name: str) -> None:
+        node = self.assigned[name]
+        code, reader = CONTROLS[name]
+        value = self._literal(name, node)
+        if value is _BAD:
+            return
+        try:
+            values[name] = reader(value)
+            if name == "schedule":
+                values["on"] = [*values.get("on", []), scheduled_task(self.rule)]
+        except control.BadValue as error:
+            self._problem(code, node, error.message, error.hint)
 
     def _read_when(self, values: dict[str, Any]) -> None:
         value = self.assigned.get("when")

@@ -30,7 +30,19 @@ TABLE_SEPARATOR = ":"  # between a file's rule name and the name of an entry of 
 class Plan:
     """One rule that can match: a file with `main`, or an entry of a table."""
 
-    __slots__ = ("fallback", "filter", "final", "literals", "patterns", "priority", "program", "rank", "rule", "table")
+    __slots__ = (
+        "fallback",
+        "filter",
+        "final",
+        "limited",
+        "literals",
+        "patterns",
+        "priority",
+        "program",
+        "rank",
+        "rule",
+        "table",
+    )
 
     def __init__(self, program: Program, facts: metadata.Metadata, table: metadata.TableEntry | None) -> None:
         self.program = program
@@ -38,6 +50,7 @@ class Plan:
         self.patterns = facts.on
         self.priority = facts.priority
         self.final = facts.final
+        self.limited = facts.limit is not None
         self.fallback = table.nomatch if table else facts.nomatch
         self.literals = frozenset(pattern for pattern in facts.on if is_literal(pattern))
         self.rank = (-self.priority, self.rule)
@@ -57,9 +70,9 @@ class Compiled:
         try:
             compiled = compile_source(load.text, load.file)
         except Rejected as error:
-            found = [*error.diagnostics, *_metadata_problems(load.text)]
+            found = [*error.diagnostics, *_metadata_problems(load)]
             raise Rejected(ignores.apply(load.text, found, complete=False)) from None
-        self.facts, found = metadata.read(compiled.tree, load.text)
+        self.facts, found = metadata.read(compiled.tree, load.text, load.rule)
         libraries: dict[str, CodeType] = {}
         trees: dict[str, ast.Module | None] = {}
         texts: dict[str, str] = {}
@@ -88,10 +101,10 @@ class Compiled:
         return next((plan for plan in self.plans if plan.rule == rule), None)
 
 
-def _metadata_problems(text: str) -> list[Diagnostic]:
+def _metadata_problems(load: Load) -> list[Diagnostic]:
     """What else is wrong with a file whose code is refused, so that its author hears of everything at once."""
     try:
-        return metadata.read(ast.parse(text), text)[1]
+        return metadata.read(ast.parse(load.text), load.text, load.rule)[1]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []  # the policy has said that it is no Python
 

@@ -203,7 +203,7 @@ class Started(msgspec.Struct, frozen=True, array_like=True):
     digest: str
     answers: bool  # its `on` names the task literally, and it is no fallback
     priority: int
-    slice: Slice | None  # None: it was to be skipped
+    slice: Slice | None  # None: it was to be skipped, or has to get a slot of its limit first
 
 
 class Problem(msgspec.Struct, frozen=True, array_like=True):

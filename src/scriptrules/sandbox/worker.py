@@ -102,7 +102,7 @@ class Worker:
         reasons = match.reasons
         for at, plan in enumerate(match.plans):
             piece = None
-            if plan.rule not in request.skip:
+            if plan.rule not in request.skip and not plan.limited:
                 view = request.task
                 if plan.fallback and reasons:
                     view = wire.with_reasons(view, reasons)

@@ -9,7 +9,9 @@ import re
 import pytest
 
 from scriptrules.diagnostics import CODES, Diagnostic
+from scriptrules.model import Control, Limit, Retries
 from scriptrules.rulebook import metadata
+from scriptrules.rulebook.control import Schedule
 from scriptrules.rulebook.metadata import Metadata, Parameter, TableEntry
 
 MAIN = "def main(**kwargs): pass\n"
@@ -122,8 +124,26 @@ PROBLEMS: list[tuple[str, str, int, str]] = [
     ("SR308", 'on = "a..b"\n' + MAIN, 1, "'a..b' is not a pattern."),
     ("SR308", 'on = ["a", "up*"]\n' + MAIN, 1, "'up*' is not a pattern."),
     ("SR308", f'on = "{"a" * 201}"\n' + MAIN, 1, "is not a pattern."),
-    *(("SR309", f"{name} = 3\n" + MAIN, 1, "not available in this version") for name in metadata.LATER),
     ("SR310", 'on = "a"\non = "b"\n' + MAIN, 2, "`on` is assigned twice."),
+    ("SR311", "retries = -1\n" + MAIN, 1, "`retries` is not a number of attempts"),
+    ("SR311", "retries = True\n" + MAIN, 1, "`retries` is not a number of attempts"),
+    ("SR311", 'retries = {"backoff": 1}\n' + MAIN, 1, "`retries` has no `max`."),
+    ("SR311", 'retries = {"max": 1, "back_off": 1}\n' + MAIN, 1, "unknown key 'back_off', did you mean 'backoff'?"),
+    ("SR311", 'retries = {"max": 1, "jitter": 2}\n' + MAIN, 1, "`jitter` of `retries` is not a number from 0 to 1."),
+    ("SR312", "timeout = 0\n" + MAIN, 1, "`timeout` is not a number of seconds above 0."),
+    ("SR312", 'timeout = "1h"\n' + MAIN, 1, "`timeout` is not a number of seconds above 0."),
+    ("SR313", "limit = 1\n" + MAIN, 1, "`limit` is not a dict."),
+    ("SR313", 'limit = {"key": "a"}\n' + MAIN, 1, "`max` of `limit` is not a number"),
+    ("SR313", 'limit = {"max": 0}\n' + MAIN, 1, "`max` of `limit` is not a number"),
+    ("SR313", 'limit = {"max": 1, "key": 3}\n' + MAIN, 1, "`key` of `limit` is not the name of a field"),
+    ("SR313", 'limit = {"max": 1, "full": "que"}\n' + MAIN, 1, "did you mean 'queue'?"),
+    ("SR313", 'limit = {"max": 1, "ful": "queue"}\n' + MAIN, 1, "unknown key 'ful', did you mean 'full'?"),
+    ("SR314", "schedule = 5\n" + MAIN, 1, "`schedule` is not a cron expression."),
+    ("SR314", 'schedule = "0 2 * *"\n' + MAIN, 1, "is no cron expression"),
+    ("SR314", 'schedule = "0 25 * * *"\n' + MAIN, 1, "is no cron expression"),
+    ("SR314", 'schedule = "0 0 30 2 *"\n' + MAIN, 1, "'0 0 30 2 *' never fires: there is no such day."),
+    ("SR314", 'schedule = {"cron": "0 2 * * *", "catch_up": "al"}\n' + MAIN, 1, "did you mean 'all'?"),
+    ("SR314", 'schedule = {"cron": "0 2 * * *", "timezone": "UTC"}\n' + MAIN, 1, "no time zone of its own"),
 ]
 
 
@@ -145,3 +165,29 @@ def test_several_problems_are_reported_together_in_the_order_of_lines() -> None:
     problems = read('priorty = 3\non = "a..b"\nfinal = 1\n')[1]
     assert [one.code for one in problems][-2:] == ["SR308", "SR304"]
     assert {one.code for one in problems} >= {"SR302", "SR308", "SR304"}
+
+
+def test_retries_timeout_and_limit_are_what_runs_keep_to() -> None:
+    found, problems = read('retries = 2\ntimeout = 90\nlimit = {"max": 1, "key": "customer"}\n' + MAIN)
+    assert problems == []
+    assert found.control == Control(Retries(2), 90.0, Limit(1, "customer", "queue"))
+    assert read(MAIN)[0].control is None
+    assert read('retries = {"max": 1, "backoff": 2, "backoff_max": 8, "jitter": 0}\n' + MAIN)[0].retries == Retries(
+        1, 2.0, 8.0, 0.0
+    )
+
+
+def test_a_schedule_alone_matches_its_own_tasks_only_and_on_adds_to_them() -> None:
+    tree = ast.parse('schedule = "0 2 * * *"\n' + MAIN)
+    assert metadata.read(tree, "", "billing/refund")[0].on == ["schedule.billing.refund"]
+    text = 'on = "go"\nschedule = {"cron": "0 2 * * *", "catch_up": "all"}\n' + MAIN
+    found = metadata.read(ast.parse(text), text, "nightly")[0]
+    assert (found.on, found.schedule) == (["go", "schedule.nightly"], Schedule("0 2 * * *", "all"))
+
+
+@pytest.mark.parametrize("rule", ["a.b", "größe", "x" * 200])
+def test_a_scheduled_rule_has_a_name_that_its_tasks_can_have(rule: str) -> None:
+    text = 'schedule = "0 2 * * *"\n' + MAIN
+    (problem,) = metadata.read(ast.parse(text), text, rule)[1]
+    assert (problem.code, problem.line) == ("SR314", 1)
+    assert "no task can be named after" in problem.message
