@@ -207,6 +207,11 @@ CODES: dict[str, CodeInfo] = {
     "SR601": CodeInfo(
         "killed", "The worker said nothing for too long, or crashed.", "Do less in one call; bound regular expressions."
     ),
+    "SR602": CodeInfo(
+        "timed out",
+        "The run took longer than the `timeout` of its rule, without the time in which it was queued or held.",
+        "Raise `timeout`, or see in `scriptrules show RUN` what it waited for; `scriptrules retry RUN` goes on.",
+    ),
 }
 
 

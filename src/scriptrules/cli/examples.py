@@ -543,4 +543,20 @@ def main(text):
     return bool(re.fullmatch("a+b", text[:1000]))
 """,
     ),
+    "SR602": (
+        """\
+timeout = 60
+
+def main(**kwargs):
+    run("local", "report", "report-tool")
+    return wait("report").output
+""",
+        """\
+timeout = 14400
+
+def main(**kwargs):
+    run("local", "report", "report-tool", timeout=3600)
+    return wait("report").output
+""",
+    ),
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from scriptrules.model import TASK_FINAL, Failure, Run, RunState, Task, TaskState
+from scriptrules.model import TASK_FINAL, Control, Failure, Run, RunState, Task, TaskState
 from scriptrules.store._sqlite_arrivals import Arrivals
 from scriptrules.store._sqlite_trees import grow
 from scriptrules.store.protocol import ON_TASKS, Change, Committed, Ingested, Wake, decide_keys
@@ -59,6 +59,8 @@ def apply_change(connection: sqlite3.Connection, change: Change, arrivals: Arriv
     if change.done:
         many(QUERIES["remove_wakes"], ((wake.run, wake.seq, wake.kind, wake.key) for wake in change.done))
         many(QUERIES["remove_branches"], ((wake.run, wake.seq) for wake in change.done if wake.kind == "tree"))
+    if change.marks:
+        many(QUERIES["put_marks"], map(msgspec.structs.astuple, change.marks))
     if change.moves:
         moves = ((str(move.state), move.since, move.reason, move.open, move.id) for move in change.moves)
         many(QUERIES["move_tasks"], moves)
@@ -111,6 +113,7 @@ def _run_row(run: Run) -> tuple[Any, ...]:
     return (
         run.id, run.rule, run.task, run.digest, str(run.state), run.since, run.created, run.reason, run.ended,
         run.value, error, run.attempt, run.answers, run.python, run.policy, run.reasons,
+        None if run.control is None else msgspec.json.encode(run.control), run.deadline, run.slot,
     )  # fmt: skip
 
 
@@ -119,4 +122,5 @@ def run_of(row: tuple[Any, ...]) -> Run:
     fields[4] = RunState(fields[4])
     fields[10] = None if fields[10] is None else msgspec.json.decode(fields[10], type=Failure)
     fields[12] = bool(fields[12])
+    fields[16] = None if fields[16] is None else msgspec.json.decode(fields[16], type=Control)
     return Run(*fields)

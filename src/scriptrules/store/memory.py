@@ -15,7 +15,7 @@ import msgspec
 
 from scriptrules.model import RUN_FINAL, TASK_FINAL, LogLine, Run, RunState, Source, Task, TaskState
 from scriptrules.rulebook.index import matches
-from scriptrules.store.protocol import ON_TASKS, Change, Committed, Filter, Ingested, Wake, decide_keys, merge
+from scriptrules.store.protocol import ON_TASKS, Change, Committed, Filter, Ingested, Mark, Wake, decide_keys, merge
 from scriptrules.store.receiving import Shapes, pattern_of
 
 ON_KEYS = ON_TASKS | {"branch", "receive"}  # kinds of wakes that are found by their key
@@ -43,6 +43,7 @@ class MemoryStore:
         self._arrived: dict[str, int] = {}  # places in the order of arrival, by task
         self._place = 0
         self._shapes = Shapes(())
+        self._marks: dict[str, Mark] = {}
 
     async def open(self) -> None:
         return
@@ -95,6 +96,7 @@ class MemoryStore:
             self._put_wake(wake)
         for wake in change.done:
             self._remove_wake(wake)
+        self._marks.update((mark.name, mark) for mark in change.marks)
         for move in change.moves:
             task = self._tasks[move.id]
             self._tasks[move.id] = _replace(task, state=move.state, since=move.since, reason=move.reason)
@@ -244,6 +246,9 @@ class MemoryStore:
 
     async def logs(self, run: str, after: int = 0, limit: int = 1000) -> list[tuple[int, LogLine]]:
         return [entry for entry in self._logs.get(run, ()) if entry[0] > after][:limit]
+
+    async def marks(self) -> list[Mark]:
+        return list(self._marks.values())
 
     async def source(self, digest: str) -> Source | None:
         return self._sources.get(digest)

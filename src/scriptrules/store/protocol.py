@@ -23,6 +23,8 @@ class Wake(msgspec.Struct, frozen=True, gc=False):
     Kinds: "timer" (due), "execution" and "function" (key: the attempt's key), "task" (key: a task that is to end),
     "call" (key: a task whose answer is to come), "tree" (key: a task that is to end with all that follows from it),
     "receive" (key: `receiving.key_of` what is to arrive).
+    Of the run itself (seq 0): "timeout" (due), "slot" and "limit" (key: the slot of its limit that it holds, or is
+    queued for).
 
     The store itself makes a "receive" wake due, as soon as a task that may fit has arrived, whichever came first; and
     it keeps wakes of kind "branch" beside one of kind "tree": one for each task that has not ended yet.
@@ -52,6 +54,14 @@ class RunEnd(msgspec.Struct, frozen=True, gc=False):
     since: int
 
 
+class Mark(msgspec.Struct, frozen=True, gc=False):
+    """How far something that goes on for ever has come, such as a schedule."""
+
+    name: str
+    spec: str  # what it was then: a changed one begins anew
+    at: int
+
+
 class Change(msgspec.Struct):
     tasks: list[Task] = []
     moves: list[TaskMove] = []
@@ -64,6 +74,7 @@ class Change(msgspec.Struct):
     done: list[Wake] = []  # wakes that are over; `due` does not matter
     answered: list[str] = []  # tasks whose answer is there
     looked: list[Wake] = []  # of kind receive: nothing was there; not due any more, unless made due again since
+    marks: list[Mark] = []  # inserted, or replaced
 
 
 def merge(changes: Sequence[Change]) -> list[Change]:
@@ -201,6 +212,8 @@ class Store(Protocol):
         """Lines of a run's log with their positions, from position `after` on."""
 
     async def source(self, digest: str) -> Source | None: ...
+
+    async def marks(self) -> list[Mark]: ...
 
     async def counts(self) -> dict[str, dict[str, int]]:
         """How many tasks and runs are in each state: ``{"tasks": {"done": 3}, "runs": {…}}``."""

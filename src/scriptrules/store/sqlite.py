@@ -22,7 +22,7 @@ from scriptrules.rulebook.index import is_literal, matches
 from scriptrules.store._sqlite_arrivals import Arrivals
 from scriptrules.store._sqlite_changes import QUERIES, ingest_tasks, run_of, task_of
 from scriptrules.store._sqlite_writer import Writer
-from scriptrules.store.protocol import Change, Committed, Filter, Ingested, Wake
+from scriptrules.store.protocol import Change, Committed, Filter, Ingested, Mark, Wake
 
 BUSY_TIMEOUT = 2.0  # seconds to wait for a lock that another process holds
 
@@ -215,6 +215,9 @@ class SqliteStore:
 
     async def logs(self, run: str, after: int = 0, limit: int = 1000) -> list[tuple[int, LogLine]]:
         return [(row[0], LogLine(*row[1:])) for row in await self._read(QUERIES["logs"], run, after, limit)]
+
+    async def marks(self) -> list[Mark]:
+        return [Mark(*row) for row in await self._read(QUERIES["marks"])]
 
     async def source(self, digest: str) -> Source | None:
         rows = await self._read(QUERIES["source"], digest)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from scriptrules.clock import SECOND
 from scriptrules.journal import Record
-from scriptrules.model import Run, RunState, Task
+from scriptrules.model import RUN_FINAL, Run, RunState, Task
 from scriptrules.sandbox.wire import Outcome
 from scriptrules.store.protocol import Wake
 from scriptrules.supervisor.states import RUN
@@ -31,8 +32,8 @@ class Stop(msgspec.Struct, frozen=True):
     key: str
 
 
-class CancelTask(msgspec.Struct, frozen=True):
-    """Cancel a task that only this run waited for: a callee."""
+class Cancel(msgspec.Struct, frozen=True):
+    """Cancel a task that only this run waited for (a callee), or a run that makes way for this one."""
 
     id: str
 
@@ -41,7 +42,7 @@ class Replay(msgspec.Struct, frozen=True):
     """Execute the script again from the top."""
 
 
-Effect = Go | Start | Stop | CancelTask | Replay
+Effect = Go | Start | Stop | Cancel | Replay
 
 
 class Decision(msgspec.Struct):
@@ -69,4 +70,30 @@ def move(decision: Decision, state: RunState, now: int, reason: str | None = Non
     run = decision.run
     if state not in RUN[run.state]:
         raise AssertionError(f"a run cannot go from {run.state} to {state}")
+    if run.deadline is not None and "deadline" not in changes:
+        changes = _keep_time(decision, state, now) | changes
     decision.run = msgspec.structs.replace(run, state=state, since=now, reason=reason, **changes)
+
+
+def begin_timeout(decision: Decision, now: int) -> None:
+    """From now on the run's timeout counts, if its rule has one and the run has not ended."""
+    run = decision.run
+    if run.control is None or run.control.timeout is None or run.state in RUN_FINAL:
+        return
+    due = now + int(run.control.timeout * SECOND)
+    decision.run = msgspec.structs.replace(run, deadline=due)
+    if run.state is not RunState.HELD:
+        decision.wakes.append(Wake(run.id, 0, "timeout", due=due))
+
+
+def _keep_time(decision: Decision, state: RunState, now: int) -> dict[str, object]:
+    """Stop the time while a run is held, and for good when it has ended."""
+    run, due = decision.run, decision.run.deadline or 0
+    if run.state is RunState.HELD:
+        due += now - run.since
+    wake = Wake(run.id, 0, "timeout", due=due)
+    if state in RUN_FINAL or state is RunState.HELD:
+        decision.done.append(wake)
+    elif run.state is RunState.HELD:
+        decision.wakes.append(wake)
+    return {"deadline": due}

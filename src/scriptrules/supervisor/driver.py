@@ -20,13 +20,14 @@ from scriptrules.model import ENTRY_FINAL, RUN_FINAL, Failure, RunState, Task, T
 from scriptrules.sandbox import wire
 from scriptrules.sandbox.pool import Job, Loss, Pool, Worker
 from scriptrules.store.protocol import Change, Committed, Filter, RunEnd, Store, Wake
-from scriptrules.supervisor import receiving, transitions
+from scriptrules.supervisor import interventions, receiving, transitions
 from scriptrules.supervisor.answers import answer_of, summary_of
 from scriptrules.supervisor.arguments import WorkerLied
 from scriptrules.supervisor.background import Background, Observers, patiently
-from scriptrules.supervisor.decision import CancelTask, Decision, Go, Replay, Setting, Start, Stop
+from scriptrules.supervisor.decision import Cancel, Decision, Go, Replay, Setting, Start, Stop
 from scriptrules.supervisor.entries import past_of
 from scriptrules.supervisor.executions import Executions, Outcome
+from scriptrules.supervisor.limits import RunLimits, on_slot, wakes_of
 from scriptrules.supervisor.live import LiveRun, LiveRuns
 from scriptrules.supervisor.matching import view_of
 from scriptrules.supervisor.timers import Timers
@@ -47,6 +48,7 @@ class Driver:
         store: Store,
         pool: Pool,
         live: LiveRuns,
+        limits: RunLimits,
         setting: Setting,
         clock: Clock,
         background: Background,
@@ -61,6 +63,8 @@ class Driver:
         self._store = store
         self._pool = pool
         self._live = live
+        self._limits = limits
+        limits.start = self.give_slot
         self._setting = setting
         self._clock = clock
         self._background = background
@@ -120,6 +124,8 @@ class Driver:
             log.warning("run.failed", run=run.id, rule=run.rule, task=run.task, error=error, line=run.error.line)
         if decision.ended:
             change.ends.append(RunEnd(run.task, run.since))
+            change.done += wakes_of(run)
+            self._limits.leave(run)
             if run.answers:
                 change.answered.append(run.task)
         if piece is not None and piece.logs:
@@ -153,7 +159,7 @@ class Driver:
                     self.executions.stop(effect.key)
                 case Replay():
                     self.replay(live)
-                case CancelTask():
+                case Cancel():
                     self._background.spawn(self.cancel_quietly(effect.id))
         self.offer([task for task in decision.tasks if task.state is TaskState.NEW])
         if decision.ended:
@@ -236,9 +242,9 @@ class Driver:
             if piece.end == "blocked":
                 worker.warm += 1
                 self._pool.evict(worker, [piece.slot])
-            if live.stale:
-                live.stale = False
+            if live.stale and live.run.state is RunState.QUEUED:
                 self.replay(live)
+            live.stale = False
             return
         try:
             decision = transitions.on_slice(live.run, live.entries, live.task, piece, self._clock(), self._setting)
@@ -317,7 +323,12 @@ class Driver:
 
     def timer(self, wake: Wake, done: Callable[[], None]) -> None:
         def fact(live: LiveRun) -> None:
-            if receiving.is_receiving(live.entries, wake.seq):
+            if wake.kind == "timeout":
+                decision = interventions.on_timeout(live.run, live.entries, wake, self._clock())
+                if decision.run is not live.run:
+                    self._live.give_up(live)
+                self._decide_timer(live, decision, done)
+            elif receiving.is_receiving(live.entries, wake.seq):
                 self._background.spawn(self._receive(live, wake, done))
             elif len(live.entries) < wake.seq or wake.kind == "receive":
                 self._decide_timer(live, Decision(live.run, done=[wake]), done)
@@ -355,6 +366,14 @@ class Driver:
             self._committed(live, decision)
 
         self.commit(change, then)
+
+    def give_slot(self, run: str) -> None:
+        """A queued run has got its slot, by a decision that is yet to be submitted: its own has to come after that."""
+
+        def fact(live: LiveRun) -> None:
+            self.decide(live, on_slot(live.run, live.entries, self._clock()))
+
+        asyncio.get_running_loop().call_soon(self._tell, run, fact)
 
     def answer(self, wake: Wake) -> None:
         """What a run waits for has ended: a task, or a call."""

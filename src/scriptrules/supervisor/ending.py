@@ -35,6 +35,8 @@ from scriptrules.supervisor.entries import (
     task_wakes,
 )
 
+TIMED_OUT = "SR602"  # the code of the failure of a run whose rule's timeout has passed
+
 
 def after_end(decision: Decision, entries: Sequence[Entry], seq: int, now: int, setting: Setting) -> None:
     """An entry has ended: does it end a wait, or the run?"""
@@ -90,7 +92,8 @@ def fulfilled(entry: Entry, known: Sequence[Entry]) -> list[int] | None:
 def end_main(decision: Decision, known: Sequence[Entry], value: bytes | None, error: Failure | None, now: int) -> None:
     """`main` is over: the run ends now, or with its last execution."""
     if any(is_outstanding(entry) for entry in known):
-        reason = "cancelling" if error is not None and error.type == "Cancelled" else "executions"
+        stopped = error is not None and (error.type == "Cancelled" or error.code == TIMED_OUT)
+        reason = "cancelling" if stopped else "executions"
         move(decision, RunState.WAITING, now, reason=reason, value=value, error=error)
         return
     if error is None:

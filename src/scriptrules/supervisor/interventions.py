@@ -13,6 +13,8 @@ from scriptrules.journal import (
 )
 from scriptrules.model import (
     ENTRY_FINAL,
+    RUN_FINAL,
+    Control,
     Entry,
     EntryState,
     Failure,
@@ -24,8 +26,8 @@ from scriptrules.store.protocol import Wake
 from scriptrules.supervisor.arguments import (
     wait_args,
 )
-from scriptrules.supervisor.decision import CancelTask, Decision, Effect, Replay, Start, Stop, move
-from scriptrules.supervisor.ending import end_main, finish_entry, updated
+from scriptrules.supervisor.decision import Cancel, Decision, Effect, Replay, Start, Stop, begin_timeout, move
+from scriptrules.supervisor.ending import TIMED_OUT, end_main, finish_entry, updated
 from scriptrules.supervisor.entries import (
     child_of,
     is_final,
@@ -35,16 +37,38 @@ from scriptrules.supervisor.entries import (
     outstanding,
     went_well,
 )
+from scriptrules.supervisor.limits import Admission, occupy
 
 
 def on_cancel(run: Run, entries: Sequence[Entry], now: int) -> Decision:
     """Somebody cancels the run. Its executions and callees are stopped; the script gets no chance to act."""
+    return _end_at_once(run, entries, Failure("Cancelled", "cancelled"), now)
+
+
+def on_timeout(run: Run, entries: Sequence[Entry], wake: Wake, now: int) -> Decision:
+    """The timeout of the run's rule has passed; a run that is held, or was, has another one now."""
+    if run.deadline != wake.due or run.state is RunState.HELD:
+        return Decision(run)
+    if run.state in RUN_FINAL or run.reason == "cancelling":
+        return Decision(run, done=[wake])
+    timeout = run.control.timeout if run.control and run.control.timeout else 0.0
+    message = f"the rule's timeout of {timeout:g} s has passed"
+    if run.error is not None:
+        message += f"; before that: {run.error.type}: {run.error.message}"
+    line = entries[-1].line if entries else None
+    decision = _end_at_once(run, entries, Failure("TimeoutError", message, line=line, code=TIMED_OUT), now)
+    decision.done.append(wake)
+    return decision
+
+
+def _end_at_once(run: Run, entries: Sequence[Entry], failure: Failure, now: int) -> Decision:
+    """Whatever the run was about to do does not happen; what it has started is stopped."""
     decision = Decision(run, effects=_let_go(run, entries))
     decision.done = outstanding(run, entries, kinds=frozenset({"timer", "task", "tree", "call", "receive", "again"}))
     for entry in entries:
         if entry.state not in ENTRY_FINAL and not is_outstanding(entry):
             decision.records.append(EndRecord(now, entry.seq, EntryState.CANCELLED))
-    end_main(decision, updated(entries, decision.records), None, Failure("Cancelled", "cancelled"), now)
+    end_main(decision, updated(entries, decision.records), None, failure, now)
     return decision
 
 
@@ -53,7 +77,7 @@ def _let_go(run: Run, entries: Sequence[Entry]) -> list[Effect]:
     effects: list[Effect] = []
     for entry in entries:
         if entry.state not in ENTRY_FINAL and entry.name == "call":
-            effects.append(CancelTask(child_of(entry)))
+            effects.append(Cancel(child_of(entry)))
         elif is_outstanding(entry):
             effects.append(Stop(execution_key(run, entry.seq, entry.attempt)))
     return effects
@@ -72,11 +96,24 @@ def on_resume(run: Run, entries: Sequence[Entry], now: int) -> Decision:
     return decision
 
 
-def on_retry(run: Run, entries: Sequence[Entry], digest: str, from_start: bool, now: int) -> Decision:
+def on_retry(
+    run: Run,
+    entries: Sequence[Entry],
+    digest: str,
+    from_start: bool,
+    now: int,
+    control: Control | None = None,
+    admission: Admission | None = None,
+) -> Decision:
     """Somebody wants a failed or held run to be done again.
 
     What succeeded is kept, what failed is done anew: where the script fell over the failure of something it had waited
     for, that is started again as its next attempt. A run that failed by itself is executed again from its last slice.
+    Its timeout begins anew.
+
+    Args:
+        digest, control: of the source that it is executed against.
+        admission: where its rule has a limit, and the run holds no slot any more.
     """
     decision = Decision(run)
     attempt = run.attempt
@@ -88,8 +125,14 @@ def on_retry(run: Run, entries: Sequence[Entry], digest: str, from_start: bool, 
             decision.records.append(CutRecord(now, 1))
     else:
         _undo_failure(decision, entries, now)
-    move(decision, RunState.QUEUED, now, digest=digest, value=None, error=None, ended=None, attempt=attempt)
+    slot = run.slot if run.state is RunState.HELD else None
+    decision.run = msgspec.structs.replace(run, digest=digest, control=control, slot=slot, attempt=attempt)
+    move(decision, RunState.QUEUED, now, value=None, error=None, ended=None, deadline=None)
     decision.effects.append(Replay())
+    if admission is None:
+        begin_timeout(decision, now)
+    else:
+        occupy(decision, admission, now)
     return decision
 
 

@@ -13,7 +13,7 @@ import structlog
 
 from scriptrules.clock import Clock
 from scriptrules.errors import NotPossible
-from scriptrules.model import Failure, Task, TaskState
+from scriptrules.model import Control, Failure, Task, TaskState
 from scriptrules.sandbox import wire
 from scriptrules.sandbox.pool import Job, Loss, Pool, Worker
 from scriptrules.store.protocol import Change, Store, TaskMove
@@ -21,6 +21,7 @@ from scriptrules.supervisor.arguments import WorkerLied
 from scriptrules.supervisor.background import Background, Observers, patiently
 from scriptrules.supervisor.decision import Decision, Setting
 from scriptrules.supervisor.driver import Driver
+from scriptrules.supervisor.limits import Admission, RunLimits
 from scriptrules.supervisor.live import LiveRun, LiveRuns
 from scriptrules.supervisor.matching import on_taken, view_of
 from scriptrules.supervisor.rules import Rules
@@ -51,6 +52,7 @@ class Matcher:
         rules: Rules,
         live: LiveRuns,
         driver: Driver,
+        limits: RunLimits,
         setting: Setting,
         clock: Clock,
         background: Background,
@@ -61,6 +63,7 @@ class Matcher:
         self._rules = rules
         self._live = live
         self._driver = driver
+        self._limits = limits
         self._setting = setting
         self._clock = clock
         self._background = background
@@ -146,7 +149,18 @@ class Matcher:
             self._background.spawn(self._filter_failed(passage, taken.problem))
             return
         try:
-            matched = on_taken(task, taken, passage.condemned, now, self._pool.python, self._pool.policy, self._setting)
+            controls, admissions = self._controls_of(task, taken)
+            matched = on_taken(
+                task,
+                taken,
+                passage.condemned,
+                now,
+                self._pool.python,
+                self._pool.policy,
+                self._setting,
+                controls,
+                admissions,
+            )
         except WorkerLied as error:
             self._found_lying(worker, passage, str(error))
             return
@@ -160,12 +174,28 @@ class Matcher:
             lives.append((live, decision))
             if not decision.ended:
                 self._live.add(live)
-                if piece.end == "blocked":
+                if piece is not None and piece.end == "blocked":
                     self._live.warm(live, worker, piece.slot)
-            if piece.fatal:
+            if decision.run.slot is not None:
+                self._limits.enter(decision.run, admissions[decision.run.rule])
+            if piece is not None and piece.fatal:
                 self._pool.retire(worker)
+        for rule in matched.dropped:
+            log.info("run.dropped", rule=rule, task=task.id, name=task.name, reason="limit", slot=admissions[rule].slot)
         change.ends = []  # the task's next state counts them already
         self._driver.commit(change, lambda: self._matched(matched.move, task, lives))
+
+    def _controls_of(self, task: Task, taken: wire.Taken) -> tuple[dict[str, Control], dict[str, Admission]]:
+        """What the runs of a task would keep to, and whether those of rules with a limit may begin, by rule."""
+        controls: dict[str, Control] = {}
+        admissions: dict[str, Admission] = {}
+        for started in taken.runs:
+            control = self._rules.control_of(started.rule)
+            if control is not None:
+                controls[started.rule] = control
+                if control.limit is not None:
+                    admissions[started.rule] = self._limits.ask(started.rule, control.limit, task)
+        return controls, admissions
 
     def _found_lying(self, worker: Worker, passage: Passage, why: str) -> None:
         worker.kill(f"killed because it lied: {why}", found=True)

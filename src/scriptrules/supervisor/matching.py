@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
-from scriptrules.model import RUN_FINAL, Failure, Run, RunState, Task, TaskState
+from scriptrules.model import RUN_FINAL, Control, Failure, Run, RunState, Task, TaskState
 from scriptrules.sandbox.wire import Slice, Started, Taken, TaskView
 from scriptrules.store.protocol import TaskMove
 from scriptrules.supervisor.arguments import WorkerLied
-from scriptrules.supervisor.decision import Decision, Setting
+from scriptrules.supervisor.decision import Cancel, Decision, Replay, Setting, begin_timeout
+from scriptrules.supervisor.limits import Admission, occupy
 from scriptrules.supervisor.transitions import on_slice
 
 REASONS_SHOWN = 5  # near misses that the reason of an unmatched task names
 
 
 class Matched(msgspec.Struct):
-    """What becomes of a task that was matched. `runs` has a decision, and the slot it stands in, for each run."""
+    """What becomes of a task that was matched. `runs` has a decision for each run, and the slice that it has had."""
 
     move: TaskMove
-    runs: list[tuple[Decision, Slice]] = []
+    runs: list[tuple[Decision, Slice | None]] = []
+    dropped: list[str] = []  # rules whose limit was full, which therefore have no run
 
 
 def view_of(task: Task) -> TaskView:
@@ -34,12 +38,16 @@ def on_taken(
     python: str,
     policy: int,
     setting: Setting,
+    controls: Mapping[str, Control] = {},
+    admissions: Mapping[str, Admission] = {},
 ) -> Matched:
     """A task was matched, and the first slice of each of its runs has ended.
 
     Args:
         condemned: rules whose run has killed a worker, with what is known of it; they were not executed again.
         now: when the slices began: the `created` of the runs, and their `now()`.
+        controls: what runs keep to, by the name of their rule, where it says anything.
+        admissions: whether a run may begin, by the name of its rule, where that has a limit; it was not executed.
 
     Raises:
         WorkerLied: a slice cannot have come from an honest worker.
@@ -58,6 +66,12 @@ def on_taken(
         answering = answers[0]
     matched = Matched(TaskMove(task.id, TaskState.RUNNING, now))
     for started in taken.runs:
+        admission = admissions.get(started.rule)
+        if (started.slice is None) != (admission is not None or started.rule in condemned):
+            raise WorkerLied(f"rule {started.rule} was not executed, or was before it might be")
+        if admission is not None and admission.answer == "drop":
+            matched.dropped.append(started.rule)
+            continue
         run = Run(
             id=setting.new_id("r"),
             rule=started.rule,
@@ -70,15 +84,25 @@ def on_taken(
             python=python,
             policy=policy,
             reasons=msgspec.json.encode(taken.reasons) if taken.reasons else None,
+            control=controls.get(started.rule),
         )
-        if started.slice is None and started.rule not in condemned:
-            raise WorkerLied(f"rule {started.rule} was not executed")
+        if admission is not None:
+            decision = Decision(run, effects=[Replay()])
+            occupy(decision, admission, now)
+            decision.effects += [Cancel(other) for other in admission.cancel]
+            matched.runs.append((decision, None))
+            continue
         piece = started.slice or Slice(0, "limit", error=condemned[started.rule])
-        matched.runs.append((on_slice(run, [], task, piece, now, setting), piece))
+        decision = on_slice(run, [], task, piece, now, setting)
+        begin_timeout(decision, now)
+        matched.runs.append((decision, piece))
     states = [decision.run.state for decision, _ in matched.runs]
     unfinished = sum(state not in RUN_FINAL for state in states)
+    full = f"limit: dropped by {', '.join(matched.dropped)}" if matched.dropped else None
     if unfinished:
-        matched.move = TaskMove(task.id, TaskState.RUNNING, now, open=unfinished)
+        matched.move = TaskMove(task.id, TaskState.RUNNING, now, full, unfinished)
+    elif not states:
+        matched.move = TaskMove(task.id, TaskState.DROPPED, now, full)
     else:
         state = TaskState.FAILED if RunState.FAILED in states else TaskState.DONE
         matched.move = TaskMove(task.id, state, now)

@@ -15,7 +15,7 @@ import structlog
 from watchfiles import awatch
 
 from scriptrules.diagnostics import render_in
-from scriptrules.model import Source
+from scriptrules.model import Control, Source
 from scriptrules.rulebook.files import read_all, stamp_of
 from scriptrules.rulebook.index import matches
 from scriptrules.rulebook.metadata import Metadata
@@ -99,6 +99,11 @@ class Rules:
     def newest(self, plan: str) -> Source | None:
         """The active source of a rule, or of the file whose table it is an entry of."""
         return self.active.get(plan) or self.active.get(plan.partition(":")[0])
+
+    def control_of(self, plan: str) -> Control | None:
+        """What a run of a rule keeps to, if it is active and says anything."""
+        facts = self.facts.get(plan.partition(":")[0])
+        return facts.control if facts is not None else None
 
     def can_match(self, plan: str, name: str) -> bool:
         """Whether there is such a rule, or entry of a table, and it is asked about tasks of this name."""

@@ -34,6 +34,7 @@ TASK: dict[TaskState, frozenset[TaskState]] = {
 EXITS = {  # reason of what is not final: what ends it
     "new": "matching, as soon as a worker is free",
     "queued": "the next free worker",
+    "limit": "the end of another run of this rule; or `scriptrules cancel ID`",
     "running": "the end of its runs",
     "sleep": "its time: nothing to do",
     "wait": "the end of what it waits for; or `scriptrules cancel ID`",

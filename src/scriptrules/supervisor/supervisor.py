@@ -14,17 +14,18 @@ import structlog
 from scriptrules import clock as clocks
 from scriptrules.config import Config
 from scriptrules.errors import Draining, NotFound, SandboxUnavailable
-from scriptrules.model import ENTRY_FINAL, Entry, EntryState, Ids, Run, Task, TaskState, execution_key
+from scriptrules.model import ENTRY_FINAL, Entry, EntryState, Ids, Limit, Run, Task, TaskState, execution_key
 from scriptrules.plugins.manager import Plugins
 from scriptrules.sandbox import wire
 from scriptrules.sandbox.confine import Limits
 from scriptrules.sandbox.pool import Pool
-from scriptrules.store.protocol import Filter, Ingested, Store
+from scriptrules.store.protocol import Filter, Ingested, Store, Wake
 from scriptrules.supervisor.background import Background, Observers, patiently
 from scriptrules.supervisor.decision import Setting
 from scriptrules.supervisor.driver import Driver
 from scriptrules.supervisor.executions import DrainShape, Executions
 from scriptrules.supervisor.hosts import HostShape
+from scriptrules.supervisor.limits import QUEUED, RunLimits
 from scriptrules.supervisor.live import LiveRuns
 from scriptrules.supervisor.matcher import Matcher
 from scriptrules.supervisor.rules import Rules
@@ -63,20 +64,31 @@ class Supervisor:
         self.rules = Rules(config.rules_dir, self.pool, store, self._rules_changed)
         self.live = LiveRuns(store, self.pool, config.sandbox.warm_runs)
         self.pool.gone = self.live.worker_gone
+        self.limits = RunLimits(self._limit_of, lambda rule: self.rules.newest(rule) is not None)
         self.driver = Driver(
             store,
             self.pool,
             self.live,
+            self.limits,
             setting,
             clock,
             self._background,
             observers,
         )
         self.matcher = Matcher(
-            store, self.pool, self.rules, self.live, self.driver, setting, clock, self._background, observers
+            store,
+            self.pool,
+            self.rules,
+            self.live,
+            self.driver,
+            self.limits,
+            setting,
+            clock,
+            self._background,
+            observers,
         )
         self.driver.announce, self.driver.offer = self.matcher.announce, self.matcher.offer
-        self.verbs = Verbs(store, self.rules, self.live, self.driver, self.matcher, clock)
+        self.verbs = Verbs(store, self.rules, self.live, self.driver, self.matcher, self.limits, clock)
         self.driver.cancel_quietly = self.verbs.cancel_quietly
         self.executions: Executions | None = None
 
@@ -145,11 +157,19 @@ class Supervisor:
         await self._begin_outstanding()
         for wake in await self.store.awake():
             self.driver.answer(wake)
+        after = ("", 0)
+        while wakes := await self.store.wakes(("slot", "limit"), after, PAGE):
+            self.limits.recover(wakes)
+            after = (wakes[-1].run, wakes[-1].seq)
+        for run in self.limits.surplus():
+            await self.verbs.cancel_quietly(run)
         last = ""
         while runs := await self.store.unfinished_runs(last, PAGE):
-            for run in runs:
-                self.driver.replay(await self.live.get(run.id))
+            for each in runs:
+                if each.reason != QUEUED:
+                    self.driver.replay(await self.live.get(each.id))
             last = runs[-1].id
+        self.limits.review()
         self.matcher.refill()
 
     async def _begin_outstanding(self) -> None:
@@ -164,9 +184,7 @@ class Supervisor:
         while wakes := await self.store.wakes(("execution", "function"), after, PAGE):
             for wake in wakes:
                 if (wake.run, wake.seq) not in backing_off and not self.executions.knows(wake.key):
-                    live = await self.live.get(wake.run)
-                    self.driver.begin(live, wake.seq, fresh=False)
-                    self.live.forget_idle(live)
+                    await self._take_up(wake)
             after = (wakes[-1].run, wakes[-1].seq)
 
     async def _look_up(self, run: str, seq: int) -> tuple[Run, Task, Entry] | None:
@@ -212,6 +230,19 @@ class Supervisor:
             after = (wakes[-1].run, wakes[-1].seq)
         return keys
 
+    async def _take_up(self, wake: Wake) -> None:
+        """Have an entry that somebody else carries out watched again, or stopped, if that was not done."""
+        live = await self.live.get(wake.run)
+        if live.run.reason != QUEUED:
+            self.driver.begin(live, wake.seq, fresh=False)
+        if live.run.reason == "cancelling" and self.executions is not None:
+            self.executions.stop(wake.key)
+        self.live.forget_idle(live)
+
+    def _limit_of(self, rule: str) -> Limit | None:
+        control = self.rules.control_of(rule)
+        return control.limit if control is not None else None
+
     async def ingest(self, tasks: list[tuple[str, bytes, str | None]]) -> list[Ingested]:
         """Store tasks from outside, all or none, and have them matched. Returns once they are durable.
 
@@ -243,7 +274,8 @@ class Supervisor:
         self.matcher.offer(task for task in made if task.id in fresh)
 
     async def _rules_changed(self) -> None:
-        """A call that nobody could answer may have found its procedure."""
+        """A call that nobody could answer may have found its procedure, and a limit may have been raised."""
+        self.limits.review()
         for reason in ("unresolved", "ambiguous"):
             cursor: str | None = None
             while tasks := await self.store.tasks(Filter(state="held", reason=reason, cursor=cursor, limit=PAGE)):

@@ -28,6 +28,7 @@ from scriptrules.model import (
     EntryState,
     Failure,
     LogLine,
+    Retries,
     Run,
     RunState,
     Task,
@@ -65,7 +66,7 @@ from scriptrules.supervisor.entries import (
 from scriptrules.supervisor.states import EXITS
 
 SEQ_MAX = 1 << 31
-BACKOFF_FIRST, BACKOFF_MAX = 1.0, 300.0  # seconds before a failed execution's next attempt
+FOR_GOOD = frozenset({"Cancelled", "InvalidRequest", "PolicyRefused"})  # failures that no further attempt can mend
 
 
 # ---- facts from the worker
@@ -253,8 +254,9 @@ def on_outcome(
     decision = Decision(run)
     kind = "execution" if entry.name == "run" else "function"
     decision.done.append(Wake(run.id, seq, kind, execution_key(run, seq, attempt)))
-    if error is not None and attempt <= _retries(entry, setting) and not is_over(run):
-        due = now + int(backoff(attempt, run.id) * clock.SECOND)
+    retries = _retries(run, entry, setting)
+    if error is not None and attempt <= retries.max and error.type not in FOR_GOOD and not is_over(run):
+        due = now + int(backoff(retries, attempt, f"{run.id}/{seq}") * clock.SECOND)
         decision.records.append(AgainRecord(now, [seq], due))
         decision.wakes.append(Wake(run.id, seq, "again", due=due))
         decision.wakes.append(Wake(run.id, seq, kind, execution_key(run, seq, attempt + 1)))
@@ -361,10 +363,10 @@ def on_hold(run: Run, reason: str, failure: Failure, now: int) -> Decision:
 # ---- helpers
 
 
-def backoff(attempt: int, salt: str) -> float:
-    """Seconds before the next attempt: doubling, with jitter that is the same for the same run."""
-    full = min(BACKOFF_FIRST * 2.0 ** min(attempt - 1, 20), BACKOFF_MAX)
-    return full * random.Random(f"{salt}/{attempt}").uniform(0.5, 1.0)
+def backoff(retries: Retries, attempt: int, salt: str) -> float:
+    """Seconds before the next attempt: doubling, with jitter that is the same for the same entry of a run."""
+    full = min(retries.backoff * 2.0 ** min(attempt - 1, 40), retries.backoff_max)
+    return full * random.Random(f"{salt}/{attempt}").uniform(1.0 - retries.jitter, 1.0)
 
 
 def log_line(at: int, seq: int, text: str, fields: bytes | None) -> LogLine:
@@ -372,5 +374,8 @@ def log_line(at: int, seq: int, text: str, fields: bytes | None) -> LogLine:
     return LogLine(at, seq, "log", text, fields)
 
 
-def _retries(entry: Entry, setting: Setting) -> int:
-    return run_args(entry.args).retries if entry.name == "run" else setting.retries.get(entry.name, 0)
+def _retries(run: Run, entry: Entry, setting: Setting) -> Retries:
+    """What the rule says, or the entry itself where that is more."""
+    own = run_args(entry.args).retries if entry.name == "run" else setting.retries.get(entry.name, 0)
+    rule = (run.control.retries if run.control else None) or Retries()
+    return msgspec.structs.replace(rule, max=max(rule.max, own))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from scriptrules.clock import Clock
 from scriptrules.errors import NotFound, NotPossible
 from scriptrules.model import RUN_FINAL, RunState, Task, TaskState
 from scriptrules.store.protocol import Change, Filter, Store
 from scriptrules.supervisor import interventions
 from scriptrules.supervisor.driver import Driver
+from scriptrules.supervisor.limits import RunLimits
 from scriptrules.supervisor.live import LiveRuns
 from scriptrules.supervisor.matcher import Matcher
 from scriptrules.supervisor.rules import Rules
@@ -19,13 +22,21 @@ class Verbs:
     """Carries out what people ask for; each verb returns when it is durable."""
 
     def __init__(
-        self, store: Store, rules: Rules, live: LiveRuns, driver: Driver, matcher: Matcher, clock: Clock
+        self,
+        store: Store,
+        rules: Rules,
+        live: LiveRuns,
+        driver: Driver,
+        matcher: Matcher,
+        limits: RunLimits,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._rules = rules
         self._live = live
         self._driver = driver
         self._matcher = matcher
+        self._limits = limits
         self._clock = clock
 
     async def cancel(self, id: str) -> None:
@@ -100,13 +111,22 @@ class Verbs:
         newest = self._rules.newest(live.run.rule)
         if newest is None and not pinned:
             raise NotPossible(f"There is no rule {live.run.rule} any more. Restore it, or use --pinned.")
-        digest = live.run.digest if pinned or newest is None else newest.digest
+        stays = pinned or newest is None
+        digest = live.run.digest if stays or newest is None else newest.digest
+        control = live.run.control if stays else self._rules.control_of(live.run.rule)
         change = Change()
         if live.run.state is RunState.FAILED:
             change.reopened.append((live.run.task, self._clock()))
         self._live.give_up(live)
         live.stale = False
-        decision = interventions.on_retry(live.run, live.entries, digest, from_start, self._clock())
+        admission = None
+        if live.run.state is RunState.FAILED and control is not None and control.limit is not None:
+            limit = msgspec.structs.replace(control.limit, full="queue")  # somebody wants just this one
+            admission = self._limits.ask(live.run.rule, limit, live.task)
+        now = self._clock()
+        decision = interventions.on_retry(live.run, live.entries, digest, from_start, now, control, admission)
+        if admission is not None:
+            self._limits.enter(decision.run, admission)
         await self._driver.decide_and_wait(live, decision, change)
 
     async def _task(self, id: str) -> Task:

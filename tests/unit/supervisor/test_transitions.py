@@ -21,6 +21,7 @@ from scriptrules.model import (
     Entry,
     EntryState,
     Failure,
+    Retries,
     Run,
     RunState,
     Task,
@@ -32,7 +33,7 @@ from scriptrules.sandbox.wire import Outcome, Slice
 from scriptrules.store.protocol import Wake
 from scriptrules.supervisor import interventions, states, transitions
 from scriptrules.supervisor.arguments import WorkerLied
-from scriptrules.supervisor.decision import CancelTask, Decision, Go, Replay, Setting, Start, Stop
+from scriptrules.supervisor.decision import Cancel, Decision, Go, Replay, Setting, Start, Stop
 from scriptrules.supervisor.entries import child_of, past_of
 
 TASK = Task("t0", "upload.finished", b"{}", TaskState.RUNNING, 0, 0, root="t0", hop=4, depth=2)
@@ -480,12 +481,12 @@ def test_a_function_is_tried_as_often_as_its_plugin_says() -> None:
 
 
 def test_pauses_double_up_to_a_bound_and_are_the_same_for_the_same_run() -> None:
-    pauses = [transitions.backoff(attempt, "r1") for attempt in range(1, 2000)]
+    pauses = [transitions.backoff(Retries(), attempt, "r1") for attempt in range(1, 2000)]
     for attempt, pause in enumerate(pauses[:8]):
         assert 0.5 * 2**attempt <= pause <= 2**attempt
-    assert max(pauses) <= transitions.BACKOFF_MAX
-    assert pauses[:3] == [transitions.backoff(attempt, "r1") for attempt in (1, 2, 3)]
-    assert pauses[0] != transitions.backoff(1, "r2")
+    assert max(pauses) <= Retries().backoff_max
+    assert pauses[:3] == [transitions.backoff(Retries(), attempt, "r1") for attempt in (1, 2, 3)]
+    assert pauses[0] != transitions.backoff(Retries(), 1, "r2")
 
 
 # ---- the end of main
@@ -570,7 +571,7 @@ def test_cancelling_stops_executions_and_callees_and_ends_with_them() -> None:
     live = Live(make_setting())
     live.slice(started(), intent("post"), call())
     decision = live.cancel()
-    assert set(decision.effects) == {Stop("r1-1-1-1"), Stop("r1-1-2-1"), CancelTask("t1")}
+    assert set(decision.effects) == {Stop("r1-1-1-1"), Stop("r1-1-2-1"), Cancel("t1")}
     assert (live.run.state, live.run.reason) == (RunState.WAITING, "cancelling")
     assert live.kinds == {(1, "execution"), (2, "function")}
     assert live.entries[2].state is EntryState.CANCELLED

@@ -25,8 +25,8 @@ RETURNING id, state;
 
 -- name: put_runs
 INSERT OR REPLACE INTO runs (id, rule, task, digest, state, since, created, reason, ended, value, error, attempt,
-    answers, python, policy, reasons)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+    answers, python, policy, reasons, control, deadline, slot)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: append_journal
 INSERT INTO journal (run, body) VALUES (?, ?);
@@ -91,6 +91,12 @@ WHERE id IN (
 )
 ORDER BY arrived;
 
+-- name: put_marks
+INSERT OR REPLACE INTO marks (name, spec, at) VALUES (?, ?, ?);
+
+-- name: marks
+SELECT name, spec, at FROM marks;
+
 -- name: put_source
 INSERT OR IGNORE INTO sources (digest, body) VALUES (?, ?);
 
@@ -149,14 +155,14 @@ SELECT id, name, data, state, since, created, root, parent, by, hop, depth, key,
 
 -- name: run
 SELECT id, rule, task, digest, state, since, created, reason, ended, value, error, attempt, answers, python, policy,
-    reasons
+    reasons, control, deadline, slot
 FROM runs WHERE id = ?;
 
 -- name: tasks
 SELECT id, name, data, state, since, created, root, parent, by, hop, depth, key, reply, reason FROM tasks WHERE
 -- name: runs
 SELECT r.id, r.rule, r.task, r.digest, r.state, r.since, r.created, r.reason, r.ended, r.value, r.error, r.attempt,
-    r.answers, r.python, r.policy, r.reasons
+    r.answers, r.python, r.policy, r.reasons, r.control, r.deadline, r.slot
 FROM runs r WHERE
 -- name: journal
 SELECT body FROM journal WHERE run = ? ORDER BY id;
@@ -179,7 +185,7 @@ WHERE state IN ('new', 'held', 'running', 'failed') AND state = 'new' AND id > ?
 
 -- name: unfinished_runs
 SELECT id, rule, task, digest, state, since, created, reason, ended, value, error, attempt, answers, python, policy,
-    reasons
+    reasons, control, deadline, slot
 FROM runs INDEXED BY runs_state
 WHERE state IN ('queued', 'running', 'waiting', 'held', 'failed') AND state IN ('queued', 'running') AND id > ?
 ORDER BY id LIMIT ?;
