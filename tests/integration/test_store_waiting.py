@@ -1,4 +1,4 @@
-"""One suite for every store: who is woken by tasks that arrive, and by the end of a task and all that follows from it."""
+"""One suite for every store: whom an arrival wakes, and the end of a task with all that follows from it."""
 
 # ruff: noqa: F811
 from __future__ import annotations
