@@ -46,6 +46,7 @@ What `scriptrules check`, the log and errors mean by a code. Made by `scripts/do
 | SR3xx | the file is no rule yet |
 | SR4xx | warnings: the rule becomes active all the same, see below |
 | SR6xx | what ended a run |
+| SR7xx | the declarative rule is none yet |
 | SR8xx, SR9xx | errors of scriptrules itself |
 
 ## Warnings
@@ -60,9 +61,9 @@ out, by `check` and by the server. Where the line ends a text that spans several
 stands for all of them.
 
 Only those findings can be ignored without which the rule means the same: SR302, a name that nothing reads, and the
-warnings SR401 to SR404, where the author knows better than the analysis. Everything else is refused by the sandbox or
-leaves the rulebook nothing to work with, and no comment changes that: an ignore of such a code is itself reported
-(SR406), so that nobody believes it. An ignore that ignores nothing is reported too (SR405).
+warnings SR401 to SR404, SR407 and SR408, where the author knows better than the analysis. Everything else is refused by
+the sandbox or leaves the rulebook nothing to work with, and no comment changes that: an ignore of such a code is itself
+reported (SR406), so that nobody believes it. An ignore that ignores nothing is reported too (SR405).
 """
 
 LANGUAGE_FILE = ROOT / "docs" / "language.md"
@@ -102,7 +103,7 @@ def codes() -> str:
         parts.append(f"## {one['code']}: {one['title']}\n\n" + "\n\n".join(sentences) + "\n")
         for title in ("wrong", "right"):
             if one[title]:
-                parts.append(f"{title.capitalize()}:\n\n```python\n{one[title]}```\n")
+                parts.append(f"{title.capitalize()}:\n\n```{one['language']}\n{one[title]}```\n")
     return "\n".join(parts)
 
 

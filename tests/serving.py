@@ -53,7 +53,7 @@ class Server:
 
     def rule(self, name: str, text: str) -> None:
         """Drop a rule in."""
-        path = self.folder / "rules" / f"{name}.py"
+        path = self.folder / "rules" / (name if name.endswith((".yaml", ".yml")) else f"{name}.py")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 

@@ -72,6 +72,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.base, self.plugins)
 
     @property
+    def host_kinds(self) -> dict[str, str]:
+        """The kind of executor of each host."""
+        return {name: table["executor"] for name, table in self.hosts.items()}
+
+    @property
     def workers(self) -> int:
         """How many worker processes there are."""
         return self.sandbox.workers or min(os.cpu_count() or 1, 8)

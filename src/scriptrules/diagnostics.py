@@ -1,8 +1,8 @@
 """What is wrong with a rule: the codes, what each means, the record that carries one, and how it is shown.
 
 The first digit says what a finding costs. SR1xx and SR2xx: the sandbox refuses the code. SR3xx: it is no rule yet.
-SR4xx: warnings, with which the rule becomes active all the same. SR6xx: what ends a run. SR8xx and SR9xx are errors of
-scriptrules itself (`scriptrules.errors`).
+SR4xx: warnings, with which the rule becomes active all the same. SR6xx: what ends a run. SR7xx: a declarative rule is
+none yet. SR8xx and SR9xx are errors of scriptrules itself (`scriptrules.errors`).
 
 Tried and rejected: a severity in each record, and letting authors ignore any code. The code decides both: an ignored
 refusal would either be a hole in the sandbox or a comment that says it is none, so only those findings can be ignored
@@ -199,7 +199,19 @@ CODES: dict[str, CodeInfo] = {
     "SR406": CodeInfo(
         "cannot be ignored",
         "The sandbox, or the rulebook, cannot do without it; the comment changes nothing.",
-        "Remove the comment, and correct the line; only SR302 and SR401 to SR404 can be ignored.",
+        "Remove the comment, and correct the line; only SR302, SR401 to SR404, SR407 and SR408 can be ignored.",
+    ),
+    "SR407": CodeInfo(
+        "a space in an argument",
+        "An item of `args` is one argument, literally; no shell takes it apart.",
+        "Write one item for each argument.",
+        ignorable=True,
+    ),
+    "SR408": CodeInfo(
+        "a circle of rules",
+        "Each of the rules generates what starts the next, so they never end by themselves.",
+        "Take a task out of a `then`, or see to it that a `when` ends the circle.",
+        ignorable=True,
     ),
     "SR600": CodeInfo(
         "over the budget", "One rule must not cost the others anything.", "Do less in a slice, or raise [sandbox]."
@@ -211,6 +223,23 @@ CODES: dict[str, CodeInfo] = {
         "timed out",
         "The run took longer than the `timeout` of its rule, without the time in which it was queued or held.",
         "Raise `timeout`, or see in `scriptrules show RUN` what it waited for; `scriptrules retry RUN` goes on.",
+    ),
+    "SR701": CodeInfo("not YAML", "The file cannot be read.", "Correct the marked place."),
+    "SR702": CodeInfo(
+        "not part of the form",
+        "A declarative rule is plain data: mappings, lists, texts and numbers, once each.",
+        "Write the value itself.",
+    ),
+    "SR703": CodeInfo("unknown key", "It would be ignored in silence.", "Correct or remove it."),
+    "SR704": CodeInfo("missing key", "Without it there is nothing to be done.", "Add it."),
+    "SR705": CodeInfo("a value of a wrong kind", "It has no meaning here.", "See the hint."),
+    "SR706": CodeInfo(
+        "unknown type or action", "Job types are those of plugins, and values have a few of their own.", "See the hint."
+    ),
+    "SR707": CodeInfo(
+        "no such host",
+        "A job needs a host of scriptrules.toml, with the executor of its type.",
+        "Correct the name, or add the host to scriptrules.toml.",
     ),
 }
 

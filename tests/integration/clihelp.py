@@ -86,7 +86,7 @@ class Project:
         (folder / "rules").mkdir()
         (folder / "plugins").mkdir()
         for name, text in rules.items():
-            file = folder / "rules" / f"{name}.py"
+            file = folder / "rules" / (name if name.endswith((".yaml", ".yml")) else f"{name}.py")
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
         (folder / "scriptrules.toml").write_text(config)

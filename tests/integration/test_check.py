@@ -13,6 +13,7 @@ from clihelp import Project
 from scriptrules.cli.checking import FORMATS
 from scriptrules.cli.examples import EXAMPLES
 from scriptrules.cli.formats import FORMATS as FUNCTIONS
+from scriptrules.cli.yaml_examples import YAML_EXAMPLES
 from scriptrules.diagnostics import CODES, is_warning
 from serving import Server, eventually
 from serving import project as served
@@ -212,19 +213,22 @@ def test_findings_are_ignored_where_a_comment_says_so_but_never_what_the_sandbox
 
 
 def test_every_code_has_an_example_whose_wrong_has_that_finding_and_whose_right_has_none(tmp_path: Path) -> None:
-    assert set(EXAMPLES) == set(CODES)
+    assert {*EXAMPLES, *YAML_EXAMPLES} == set(CODES)
+    assert not EXAMPLES.keys() & YAML_EXAMPLES.keys()
+    suffixes = dict.fromkeys(EXAMPLES, ".py") | dict.fromkeys(YAML_EXAMPLES, ".yaml")
     project = Project(
         tmp_path,
-        {f"{code}-{which}": text for code, both in EXAMPLES.items() if code not in NOT_TO_BE_COMPILED
+        {f"{code}-{which}{suffixes[code].removesuffix('.py')}": text
+         for code, both in (EXAMPLES | YAML_EXAMPLES).items() if code not in NOT_TO_BE_COMPILED
          for which, text in zip(("wrong", "right"), both, strict=True)},
     )  # fmt: skip
     found: dict[str, set[str]] = {}
     for item in project("check", "--json").json["items"]:
         found.setdefault(item["file"], set()).add(item["code"])
     expected = {code for code in CODES if code not in NOT_TO_BE_COMPILED}
-    assert found.keys() == {f"rules/{code}-wrong.py" for code in expected}, "a right one has findings"
+    assert found.keys() == {f"rules/{code}-wrong{suffixes[code]}" for code in expected}, "a right one has findings"
     for code in expected:
-        assert code in found[f"rules/{code}-wrong.py"], found
+        assert code in found[f"rules/{code}-wrong{suffixes[code]}"], found
 
 
 @pytest.mark.parametrize("code", sorted(CODES))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from scriptrules.model import Source
     from scriptrules.plugins.manager import PluginInfo
     from scriptrules.rulebook.files import Unreadable
+    from scriptrules.rulebook.metadata import Metadata
     from scriptrules.sandbox.pool import Pool
 
 WORKERS = 2  # starting more costs more than they save
@@ -38,8 +39,8 @@ def check_command(
     be it a warning (SR4xx) with which the rule becomes active all the same.
 
     A line that ends with `# scriptrules: ignore[SR401]` (or several codes, with commas) is not reported for these.
-    Only SR302 and SR401 to SR404 can be ignored, never what the sandbox refuses. `scriptrules explain-code CODE` tells
-    more of a code.
+    Only SR302, SR401 to SR404, SR407 and SR408 can be ignored, never what the sandbox refuses. `scriptrules
+    explain-code CODE` tells more of a code.
     """
     if as_json and output_format not in (None, "json"):
         raise click.UsageError(f"--json and --output-format {output_format} exclude one another. Leave one out.")
@@ -68,7 +69,7 @@ def select(rules: Path, paths: tuple[str, ...]) -> tuple[list[Source], list[Unre
     """
     import msgspec
 
-    from scriptrules.rulebook.files import LIBRARY_FOLDER, make_source, read_all
+    from scriptrules.rulebook.files import LIBRARY_FOLDER, is_declarative, make_source, read_all
 
     found: dict[str, Source] = {}
     unreadable: dict[str, Unreadable] = {}
@@ -80,17 +81,17 @@ def select(rules: Path, paths: tuple[str, ...]) -> tuple[list[Source], list[Unre
             folder = folder.parent
         sources, broken = read_all(folder)
         libraries, _ = read_all(folder / LIBRARY_FOLDER)  # `broken` has theirs
-        texts = {name: library.text for name, library in libraries.items()}
+        texts = {name: library.text for name, library in libraries.items() if not is_declarative(library.file)}
         for name, text in texts.items():
             rule = f"{LIBRARY_FOLDER}/{name}"
             sources[rule] = make_source(rule, f"{folder.name}/{rule}.py", text, texts)
         below = path.relative_to(folder).as_posix()
         for source in sources.values():
-            if _is_within(f"{source.rule}.py", below):
+            if _is_within(source.file.partition("/")[2], below):
                 file = _shown(folder.parent / source.file)
                 found[file] = msgspec.structs.replace(source, file=file)
         for one in broken:
-            if _is_within(f"{one.rule}.py", below):
+            if _is_within(one.file.partition("/")[2], below):
                 file = _shown(folder.parent / one.file)
                 unreadable[file] = msgspec.structs.replace(one, file=file)
     return [found[file] for file in sorted(found)], [unreadable[file] for file in sorted(unreadable)]
@@ -116,13 +117,15 @@ def _finding_of(broken: Unreadable) -> Finding:
 async def _check_all(settings: Config, sources: list[Source]) -> tuple[list[Finding], list[PluginInfo]]:
     """The findings of all sources, and the plugins that are broken."""
     from scriptrules.cli.formats import finding_of
+    from scriptrules.rulebook.linking import circles
 
     async with Compiler(settings) as compiler:
         found = await asyncio.gather(*(compiler.findings(source) for source in sources))
+    in_circles = circles(compiler.facts)
     findings = [
         finding_of(problem, source.text, source.file)
         for source, problems in zip(sources, found, strict=True)
-        for problem in problems
+        for problem in (*problems, *in_circles.get(source.rule, ()))
     ]
     return findings, [plugin for plugin in compiler.plugins.found() if plugin.problem]
 
@@ -138,7 +141,10 @@ class Compiler:
         self.plugins = load_plugins(settings)
         limits = Limits(memory_mb=settings.sandbox.memory_mb)
         specs = [function.spec for function in self.plugins.functions.values()]
-        self.pool: Pool = Pool(workers, limits, wire.Budget(), specs, settings.sandbox.hard_seconds)
+        jobs = list(self.plugins.job_types.values())
+        self.pool: Pool = Pool(workers, limits, wire.Budget(), specs, settings.sandbox.hard_seconds, jobs=jobs)
+        self.facts: dict[str, Metadata] = {}  # of each rule that was found to be one
+        self._hosts = settings.host_kinds
 
     async def __aenter__(self) -> Compiler:
         await self.pool.start()
@@ -153,8 +159,13 @@ class Compiler:
         A library has no `main`, so what is said of the parts of a rule does not count there; nor what it waits for,
         which a rule may have started.
         """
+        from scriptrules.rulebook.linking import unknown_hosts
+
         loaded = await self.pool.load(source)
         problems = [problem for problem in loaded.problems if not problem.file]
+        if loaded.metadata is not None:
+            self.facts[source.rule] = loaded.metadata
+            problems = [*unknown_hosts(loaded.metadata, self._hosts), *problems]
         if source.rule.startswith("lib/"):
             return [one for one in problems if not one.code.startswith("SR3") and one.code != "SR403"]
         return problems

@@ -40,11 +40,12 @@ def explanations() -> dict[str, dict[str, Any]]:
     """
     from scriptrules import errors
     from scriptrules.cli.examples import EXAMPLES
+    from scriptrules.cli.yaml_examples import YAML_EXAMPLES
     from scriptrules.diagnostics import CODES, is_warning
 
     found: dict[str, dict[str, Any]] = {}
     for code, info in CODES.items():
-        wrong, right = EXAMPLES[code]
+        wrong, right = YAML_EXAMPLES.get(code) or EXAMPLES[code]
         found[code] = {
             "code": code,
             "title": info.title,
@@ -54,6 +55,7 @@ def explanations() -> dict[str, dict[str, Any]]:
             "instead": info.instead,
             "wrong": wrong,
             "right": right,
+            "language": "yaml" if code in YAML_EXAMPLES else "python",
         }
     for error in vars(errors).values():
         if isinstance(error, type) and issubclass(error, errors.ScriptrulesError):
@@ -67,6 +69,7 @@ def explanations() -> dict[str, dict[str, Any]]:
                 "instead": instead,
                 "wrong": "",
                 "right": "",
+                "language": "",
             }
     return dict(sorted(found.items()))
 

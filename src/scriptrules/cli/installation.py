@@ -66,6 +66,7 @@ def plugins_command(plugins: str | None, as_json: bool) -> None:
                 "origin": info.origin,
                 "functions": info.functions,
                 "executors": info.executors,
+                "job_types": info.job_types,
                 "problem": info.problem,
             }
             for info in found
@@ -75,6 +76,7 @@ def plugins_command(plugins: str | None, as_json: bool) -> None:
     rows: list[list[str | Piece]] = []
     for info in found:
         adds = [f"{name}()" for name in info.functions] + [f"executor {name}" for name in info.executors]
+        adds += [f"jobs of type {name}" for name in info.job_types]
         first, *rest = wrap(info.problem or ", ".join(adds) or "hooks", 40)
         style = "bad" if info.problem else ""
         rows.append([(info.name, "bold"), _relative(info.origin), (first, style)])

@@ -29,7 +29,7 @@ _KEY = re.compile(r"[a-z0-9-]{1,63}\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # they make an allowed program execute something else; the host's own table may set them
 _DECISIVE = re.compile(r"(LD_|DYLD_|GLIBC_|GCONV_PATH\Z|PATH\Z|BASH_ENV\Z|ENV\Z)")
-_OPTIONS: dict[str, type | tuple[type, ...]] = {"stdin": str, "memory_mb": int, "cpu_seconds": int}
+OPTIONS: dict[str, type | tuple[type, ...]] = {"stdin": str, "memory_mb": int, "cpu_seconds": int}
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=2**31)]
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=10**9)]
@@ -116,7 +116,7 @@ def check_request(policy: Policy, request: ExecutionRequest) -> None:
     """
     check_key(request.key)
     _check_program(policy, request.image)
-    _output.check_options(request.options, _OPTIONS)
+    _output.check_options(request.options, OPTIONS)
     for option in ("memory_mb", "cpu_seconds"):
         limit_of(policy, request, option)
     if request.timeout is not None and not 0 < request.timeout < 10**9:

@@ -27,6 +27,7 @@ from scriptrules.executors._docker_result import never_started as is_never_start
 from scriptrules.executors._docker_watch import Watch
 from scriptrules.executors._output import OUTPUT_FILE_MAX, OUTPUT_TAIL
 from scriptrules.executors._tasks import Tasks
+from scriptrules.jobs import JobType, job_type
 from scriptrules.model import ExecutionRequest, ExecutionResult, Verdict
 from scriptrules.plugins.executor import Executor, ExecutorContext, ExecutorFactory, LogChunk, Placed
 from scriptrules.plugins.spec import hookimpl
@@ -389,3 +390,8 @@ def make(table: Mapping[str, Any], context: ExecutorContext) -> Executor:
 @hookimpl
 def scriptrules_executors() -> Mapping[str, ExecutorFactory]:
     return {"docker": make}
+
+
+@hookimpl
+def scriptrules_job_types() -> list[JobType]:
+    return [job_type("Docker", "docker", "A container.", policy.OPTIONS)]

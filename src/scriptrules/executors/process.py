@@ -33,7 +33,16 @@ import msgspec
 from scriptrules.errors import ConfigError, HostUnavailable
 from scriptrules.executors import launcher
 from scriptrules.executors._process_folder import Folders, Follower, open_launcher
-from scriptrules.executors._process_policy import Policy, check_key, check_request, describe, find_program, read_policy
+from scriptrules.executors._process_policy import (
+    OPTIONS,
+    Policy,
+    check_key,
+    check_request,
+    describe,
+    find_program,
+    read_policy,
+)
+from scriptrules.jobs import JobType, job_type
 from scriptrules.model import ExecutionRequest, ExecutionResult
 from scriptrules.plugins.executor import Executor, ExecutorContext, ExecutorFactory, LogChunk
 from scriptrules.plugins.spec import hookimpl
@@ -48,6 +57,11 @@ _T = TypeVar("_T")
 @hookimpl
 def scriptrules_executors() -> dict[str, ExecutorFactory]:
     return {"process": make}
+
+
+@hookimpl
+def scriptrules_job_types() -> list[JobType]:
+    return [job_type("Process", "process", "A program of the machine that the server runs on.", OPTIONS)]
 
 
 def make(table: Mapping[str, Any], context: ExecutorContext) -> Executor:

@@ -25,6 +25,7 @@ import structlog
 
 from scriptrules.errors import ConfigError, PluginError, nearest
 from scriptrules.function import Function
+from scriptrules.jobs import JobType, check_type
 from scriptrules.plugins import spec
 from scriptrules.plugins.executor import Executor, ExecutorContext, ExecutorFactory
 
@@ -45,6 +46,7 @@ class PluginInfo(msgspec.Struct, frozen=True):
     origin: str  # "built-in", a file, or a package
     functions: list[str] = []
     executors: list[str] = []
+    job_types: list[str] = []
     problem: str | None = None
 
 
@@ -56,7 +58,8 @@ class Plugins:
         self.manager.add_hookspecs(spec)
         self.functions: dict[str, Function] = {}
         self.executors: dict[str, ExecutorFactory] = {}
-        self._owner: dict[str, str] = {}
+        self.job_types: dict[str, JobType] = {}
+        self._owner: dict[tuple[str, str], str] = {}  # what, and its name
         self._found: list[PluginInfo] = []
         for module in BUILT_IN:
             self._add(module.rpartition(".")[2], "built-in", partial(importlib.import_module, module))
@@ -93,7 +96,7 @@ class Plugins:
         try:
             module = load()
             self.manager.register(module, name=f"{origin}:{name}")
-            functions, executors = self._ask(module, name)
+            info = self._ask(module, PluginInfo(name, origin))
         except Exception as error:
             where = _where(error, origin)
             log.error("plugin.broken", plugin=name, problem=f"{type(error).__name__}: {error}", where=where)
@@ -102,9 +105,9 @@ class Plugins:
                 self.manager.unregister(name=f"{origin}:{name}")  # so that its observers are left out as well
             self._found.append(PluginInfo(name, origin, problem=problem))
             return
-        self._found.append(PluginInfo(name, origin, functions, executors))
+        self._found.append(info)
 
-    def _ask(self, module: ModuleType, name: str) -> tuple[list[str], list[str]]:
+    def _ask(self, module: ModuleType, info: PluginInfo) -> PluginInfo:
         """Take up what one plugin adds; all of it or nothing."""
         functions: dict[str, Function] = {}
         for function in _call(module, "scriptrules_functions") or ():
@@ -113,14 +116,21 @@ class Plugins:
             functions[function.spec.name] = function
             self._check_name(function.spec.name, function.spec.intrinsic)
         executors: dict[str, ExecutorFactory] = dict(_call(module, "scriptrules_executors") or {})
-        for added, known, what in ((functions, self.functions, "function"), (executors, self.executors, "executor")):
-            for one in added:
-                if one in known:
-                    raise PluginError(f"the {what} {one!r} is that of plugin {self._owner[one]!r}. Rename one of them.")
+        job_types = {one.name: one for one in map(check_type, _call(module, "scriptrules_job_types") or ())}
+        added = [("function", name) for name in functions]
+        added += [("executor", name) for name in executors]
+        added += [("job type", name) for name in job_types]
+        for what, name in added:
+            if (what, name) in self._owner:
+                owner = self._owner[what, name]
+                raise PluginError(f"the {what} {name!r} is that of plugin {owner!r}. Rename one of them.")
         self.functions.update(functions)
         self.executors.update(executors)
-        self._owner.update(dict.fromkeys((*functions, *executors), name))
-        return sorted(functions), sorted(executors)
+        self.job_types.update(job_types)
+        self._owner.update(dict.fromkeys(added, info.name))
+        return msgspec.structs.replace(
+            info, functions=sorted(functions), executors=sorted(executors), job_types=sorted(job_types)
+        )
 
     @staticmethod
     def _check_name(name: str, intrinsic: bool) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import click
 
     from scriptrules.function import Function
+    from scriptrules.jobs import JobType
     from scriptrules.model import Run, Task
     from scriptrules.plugins.executor import ExecutorFactory
 
@@ -46,6 +47,18 @@ def scriptrules_executors() -> Mapping[str, ExecutorFactory] | None:
     Returns:
         Factories by the name that a host's ``executor = "…"`` gives; None means none. See
         `scriptrules.plugins.executor` for the contract.
+    """
+
+
+@hookspec
+def scriptrules_job_types() -> list[JobType] | None:
+    """Types of jobs for declarative rules and `Job(...)`.
+
+    Called once at start by the plugin manager, before workers are made.
+
+    Returns:
+        Types, such as ``scriptrules.jobs.job_type("Docker", "docker", …)``; None means none. A name that another plugin
+        has already declared is an error at start that names both.
     """
 
 

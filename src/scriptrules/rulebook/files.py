@@ -1,4 +1,4 @@
-"""Rules as files: which there are, their text, and the digest that a run is pinned to.
+"""Rules as files, Python or declarative (YAML): which there are, their text, and the digest that a run is pinned to.
 
 A rule's name is its path below ``rules/`` without suffix. ``rules/lib/NAME.py`` is shared code; what a rule imports
 from it is part of its digest, so that editing it never changes a run under way. Which libraries belong to a source is
@@ -17,6 +17,9 @@ import msgspec
 from scriptrules.model import Source
 
 LIBRARY_FOLDER = "lib"
+PYTHON = ".py"
+DECLARATIVE = (".yaml", ".yml")
+SUFFIXES = (PYTHON, *DECLARATIVE)
 SOURCE_MAX = 256 * 1024  # bytes of one file
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)*\Z")
 _MENTION = re.compile(r"\blib\s*\.\s*([A-Za-z]\w*)")
@@ -34,26 +37,45 @@ def read_all(folder: Path) -> tuple[dict[str, Source], list[Unreadable]]:
     """Every rule below `folder`, by name, and the files that cannot be one."""
     libraries, problems = _read_libraries(folder)
     sources: dict[str, Source] = {}
-    for path in sorted(folder.rglob("*.py")) if folder.is_dir() else []:
+    files: dict[str, list[str]] = {}
+    for path in _rule_files(folder):
         relative = path.relative_to(folder)
         if relative.parts[0] == LIBRARY_FOLDER or any(part.startswith((".", "_")) for part in relative.parts):
             continue
         name = relative.with_suffix("").as_posix()
         text = _read(path)
         file = f"{folder.name}/{relative.as_posix()}"
+        files.setdefault(name, []).append(file)
         if not _NAME.match(name):
             text = ("has a name with other characters than letters, digits, _, - and dots. Rename it.",)
         if isinstance(text, str):
             sources[name] = make_source(name, file, text, libraries)
         else:
             problems.append(Unreadable(name, file, text[0]))
+    for name, same in files.items():
+        if len(same) > 1:
+            sources.pop(name, None)
+            for file in same:
+                others = " and ".join(one for one in same if one != file)
+                problems.append(Unreadable(name, file, f"and {others} are the same rule {name!r}. Rename one of them."))
     return sources, problems
+
+
+def is_declarative(file: str) -> bool:
+    """Whether a rule file of this name has the declarative form."""
+    return file.endswith(DECLARATIVE)
+
+
+def _rule_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for suffix in SUFFIXES for path in folder.rglob(f"*{suffix}"))
 
 
 def stamp_of(folder: Path) -> frozenset[tuple[str, int, int]]:
     """What differs once any rule file was added, changed or removed: path, time of change and size of each."""
     stamps = set()
-    for path in folder.rglob("*.py"):
+    for path in _rule_files(folder):
         try:
             status = path.stat()
         except OSError:
@@ -65,14 +87,15 @@ def stamp_of(folder: Path) -> frozenset[tuple[str, int, int]]:
 def make_source(rule: str, file: str, text: str, libraries: dict[str, str]) -> Source:
     """The source of `rule` with those of `libraries` that its text mentions, also through one another."""
     used: dict[str, str] = {}
-    todo = [text]
+    todo = [] if is_declarative(file) else [text]
     while todo:
         for name in sorted(set(_MENTION.findall(todo.pop()))):
             if name in libraries and name not in used:
                 used[name] = libraries[name]
                 todo.append(libraries[name])
     used = dict(sorted(used.items()))
-    return Source(rule, file, text, used, digest_of(rule, text, used))
+    named = f"{rule}{DECLARATIVE[0]}" if is_declarative(file) else rule  # the same text means something else in YAML
+    return Source(rule, file, text, used, digest_of(named, text, used))
 
 
 def digest_of(rule: str, text: str, libraries: dict[str, str]) -> str:
@@ -99,6 +122,10 @@ def _read_libraries(folder: Path) -> tuple[dict[str, str], list[Unreadable]]:
             libraries[path.stem] = text
         else:
             problems.append(Unreadable(f"lib/{path.stem}", f"{folder.name}/lib/{path.name}", text[0]))
+    for path in (path for path in _rule_files(folder / LIBRARY_FOLDER) if is_declarative(path.name)):
+        file = path.relative_to(folder)
+        why = "is no library: lib/ is for code in Python. Move it out of lib/."
+        problems.append(Unreadable(file.with_suffix("").as_posix(), f"{folder.name}/{file.as_posix()}", why))
     return libraries, problems
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 import msgspec
@@ -20,6 +20,7 @@ from scriptrules.errors import nearest
 
 _COMMENT = re.compile(r"#\s*scriptrules:\s*ignore\b(?:\s*\[([^\]]*)\])?")
 MOST = 50  # reports on comments
+ELSEWHERE = frozenset({"SR408"})  # found where other files are known; `lines` says which lines it is ignored on
 _MARK = "scriptrules:"  # texts without it have no such comment, and need not be read
 
 
@@ -33,20 +34,44 @@ class Ignore(msgspec.Struct, frozen=True):
     end_column: int
 
 
-def apply(text: str, problems: list[Diagnostic], complete: bool = True) -> list[Diagnostic]:
+Comment = tuple[int, int, int, str]  # for which lines (first and last), its column in characters, and its text
+
+
+def python_comments(text: str) -> Iterator[Comment]:
+    """The comments of a file in Python. Each stands for its line, and for those that end or go on there."""
+    texts = lines_of(text)
+    begun: dict[int, int] = {}  # last line of a text that has several: its first
+    for token in _tokens(text):
+        row, column = token.start
+        if token.type == tokenize.STRING and token.end[0] > row:
+            begun[token.end[0]] = begun.get(row, row)
+        if token.type == tokenize.COMMENT:
+            first = begun.get(row, row)
+            while first > 1 and texts[first - 2].endswith("\\"):  # where no comment can stand
+                first = begun.get(first - 1, first - 1)
+            yield first, row, column, token.string
+
+
+def apply(
+    text: str,
+    problems: list[Diagnostic],
+    complete: bool = True,
+    comments: Callable[[str], Iterable[Comment]] = python_comments,
+) -> list[Diagnostic]:
     """What is left of the findings of a file, with what is wrong with its comments.
 
     Args:
         text: the file.
         problems: everything that was found in it, and in its libraries.
         complete: whether it was looked at as a whole; if not, an ignore may have lost its object.
+        comments: finds those of the text.
 
     Returns:
         The findings that are not ignored, and SR405 and SR406.
     """
     if _MARK not in text:
         return problems
-    ignores = list(_ignores(text))
+    ignores = list(_ignores(text, comments))
     where = {line: one for one in ignores for line in range(one.first, one.line + 1)}
     used: set[tuple[int, str]] = set()
     left = []
@@ -60,6 +85,14 @@ def apply(text: str, problems: list[Diagnostic], complete: bool = True) -> list[
     return [*left, *islice(reports, MOST)]
 
 
+def lines(text: str, code: str, comments: Callable[[str], Iterable[Comment]]) -> frozenset[int]:
+    """The lines on which a code is to be ignored."""
+    if _MARK not in text:
+        return frozenset()
+    found = (one for one in _ignores(text, comments) if code in one.codes)
+    return frozenset(line for one in found for line in range(one.first, one.line + 1))
+
+
 def _mistakes(ignore: Ignore, used: set[tuple[int, str]], complete: bool) -> Iterator[tuple[str, str]]:
     if not ignore.codes:
         yield "SR405", "This comment names no code, so it ignores nothing."
@@ -70,7 +103,7 @@ def _mistakes(ignore: Ignore, used: set[tuple[int, str]], complete: bool) -> Ite
             refused = code[:3] in ("SR1", "SR2")
             why = "the sandbox refuses such code whatever a comment says" if refused else "it must be corrected"
             yield "SR406", f"{code} cannot be ignored: {why}."
-        elif complete and (ignore.line, code) not in used:
+        elif complete and (ignore.line, code) not in used and code not in ELSEWHERE:
             yield "SR405", f"There is no {code} on this line, so the comment ignores nothing."
 
 
@@ -80,21 +113,13 @@ def _report(ignore: Ignore, code: str, message: str) -> Diagnostic:
     )
 
 
-def _ignores(text: str) -> Iterator[Ignore]:
-    lines = lines_of(text)
-    begun: dict[int, int] = {}  # last line of a text that has several: its first
-    for token in _tokens(text):
-        row, column = token.start
-        if token.type == tokenize.STRING and token.end[0] > row:
-            begun[token.end[0]] = begun.get(row, row)
-        if token.type != tokenize.COMMENT or (found := _COMMENT.search(token.string)) is None:
-            continue
-        first = begun.get(row, row)
-        while first > 1 and lines[first - 2].endswith("\\"):  # where no comment can stand
-            first = begun.get(first - 1, first - 1)
-        start = len(token.line[: column + found.start()].encode("utf-8", "replace"))
-        codes = [code.strip() for code in (found[1] or "").split(",") if code.strip()]
-        yield Ignore(codes, first, row, start, start + len(found[0].encode("utf-8", "replace")))
+def _ignores(text: str, comments: Callable[[str], Iterable[Comment]]) -> Iterator[Ignore]:
+    texts = lines_of(text)
+    for first, row, column, comment in comments(text):
+        if (found := _COMMENT.search(comment)) is not None:
+            start = len(texts[row - 1][: column + found.start()].encode("utf-8", "replace"))
+            codes = [code.strip() for code in (found[1] or "").split(",") if code.strip()]
+            yield Ignore(codes, first, row, start, start + len(found[0].encode("utf-8", "replace")))
 
 
 def _tokens(text: str) -> Iterator[tokenize.TokenInfo]:

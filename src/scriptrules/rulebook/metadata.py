@@ -38,6 +38,29 @@ class TableEntry(msgspec.Struct, frozen=True):
     nomatch: bool
 
 
+class HostUse(msgspec.Struct, frozen=True):
+    """Where a declarative rule names the host of its job."""
+
+    host: str
+    type: str  # of the job
+    executor: str  # the kind that the host must have
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+
+class Follow(msgspec.Struct, frozen=True):
+    """Where the `then` of a declarative rule names a task."""
+
+    task: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    circle: bool = False  # its author knows that it may be part of a circle
+
+
 class Metadata(msgspec.Struct, frozen=True):
     """A rule file as the rulebook knows it. `table` is empty for a rule with `main`."""
 
@@ -52,6 +75,8 @@ class Metadata(msgspec.Struct, frozen=True):
     rest: bool = False  # main takes **kwargs
     table: list[TableEntry] = []
     line: int = 1  # of main, or of the table
+    hosts: list[HostUse] = []  # of a declarative rule
+    then: list[Follow] = []  # of a declarative rule
     retries: Retries | None = None
     timeout: float | None = None  # seconds
     limit: Limit | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -11,14 +11,16 @@ import msgspec
 
 from scriptrules.diagnostics import Diagnostic, Rejected, is_warning
 from scriptrules.function import FunctionSpec
+from scriptrules.jobs import JobType
 from scriptrules.model import Failure
-from scriptrules.rulebook import ignores, metadata
+from scriptrules.rulebook import declarative, ignores, metadata
 from scriptrules.rulebook import names as checker
+from scriptrules.rulebook.composing import comments as yaml_comments
+from scriptrules.rulebook.files import is_declarative
 from scriptrules.rulebook.index import Index, is_literal
-from scriptrules.sandbox import signals
+from scriptrules.sandbox import jobs, policy, signals
 from scriptrules.sandbox.formatting import scrub, to_repr, to_text
 from scriptrules.sandbox.handles import NewTask
-from scriptrules.sandbox.policy import compile_source
 from scriptrules.sandbox.script import Program, RuleScope, line_of
 from scriptrules.sandbox.tasks import MissingField, TaskMapping
 from scriptrules.sandbox.wire import Budget, Load, Problem, TaskView, with_reasons
@@ -66,13 +68,12 @@ class Plan:
 class Compiled:
     """A source that the policy has accepted; `warnings` are what its author should look at."""
 
-    def __init__(self, load: Load, words: checker.Words) -> None:
+    def __init__(self, load: Load, words: checker.Words, types: Mapping[str, JobType]) -> None:
+        comments = yaml_comments if is_declarative(load.file) else ignores.python_comments
         try:
-            compiled = compile_source(load.text, load.file)
+            compiled, self.facts, found = (_declared if is_declarative(load.file) else _written)(load, types)
         except Rejected as error:
-            found = [*error.diagnostics, *_metadata_problems(load)]
-            raise Rejected(ignores.apply(load.text, found, complete=False)) from None
-        self.facts, found = metadata.read(compiled.tree, load.text, load.rule)
+            raise Rejected(ignores.apply(load.text, error.diagnostics, False, comments)) from None
         libraries: dict[str, CodeType] = {}
         trees: dict[str, ast.Module | None] = {}
         texts: dict[str, str] = {}
@@ -80,12 +81,12 @@ class Compiled:
             file = f"{load.file.split('/')[0]}/lib/{name}.py"
             texts[file] = text
             try:
-                library = compile_source(text, file)
+                library = policy.compile_source(text, file)
                 libraries[name], trees[name] = library.code, library.tree
             except Rejected as error:
                 found += [msgspec.structs.replace(problem, file=file) for problem in error.diagnostics]
                 trees[name] = None
-        found = ignores.apply(load.text, [*found, *checker.read(compiled.tree, words, trees)])
+        found = ignores.apply(load.text, [*found, *checker.read(compiled.tree, words, trees)], comments=comments)
         if not all(is_warning(problem.code) for problem in found):
             raise Rejected(sorted(found, key=lambda problem: is_warning(problem.code)))
         self.warnings = found
@@ -99,6 +100,27 @@ class Compiled:
     def plan(self, rule: str) -> Plan | None:
         """The plan with this rule's name."""
         return next((plan for plan in self.plans if plan.rule == rule), None)
+
+
+def _written(load: Load, _: Mapping[str, JobType]) -> tuple[policy.Compiled, metadata.Metadata, list[Diagnostic]]:
+    """A rule in Python: its code, what it says of itself, and what is wrong with that."""
+    try:
+        compiled = policy.compile_source(load.text, load.file)
+    except Rejected as error:
+        raise Rejected([*error.diagnostics, *_metadata_problems(load)]) from None
+    return compiled, *metadata.read(compiled.tree, load.text, load.rule)
+
+
+def _declared(load: Load, types: Mapping[str, JobType]) -> tuple[policy.Compiled, metadata.Metadata, list[Diagnostic]]:
+    """A rule in YAML, by the tree that it stands for."""
+    form = declarative.read(load.text, types)
+    facts, found = metadata.read(form.make(), load.text, load.rule)
+    found = [*form.problems, *map(declarative.in_yaml, found)]
+    try:
+        compiled = policy.compile_tree(form.make, load.file)
+    except Rejected as error:
+        raise Rejected([*error.diagnostics, *found]) from None
+    return compiled, form.facts(facts, load.text), found
 
 
 def _metadata_problems(load: Load) -> list[Diagnostic]:
@@ -123,7 +145,7 @@ def _enter_main(facts: metadata.Metadata) -> Callable[[dict[str, Any], TaskView]
         fields = data if facts.rest else {name: value for name, value in data.items() if name in known}
         if wants_task:
             fields["task"] = TaskMapping(view)
-        return names["main"](**fields)
+        return jobs.perform(names["main"](**fields))
 
     return enter
 
@@ -160,11 +182,13 @@ class Book:
         budget: Budget,
         announce: Callable[[str], None],
         functions: Iterable[FunctionSpec] = (),
+        types: Iterable[JobType] = (),
     ) -> None:
         self.epoch = 0
         self.compiled: dict[str, Compiled] = {}
         self._builtins = builtins
         self._words = checker.Words(frozenset(builtins), {spec.name: spec for spec in functions})
+        self._types = {one.name: one for one in types}
         self._budget = budget
         self._announce = announce  # called with a rule's name before its filter is executed
         self._active: dict[str, str] = {}
@@ -179,7 +203,7 @@ class Book:
             What it says of itself, and warnings; or None, and what is wrong with it.
         """
         try:
-            compiled = Compiled(load, self._words)
+            compiled = Compiled(load, self._words, self._types)
         except Rejected as error:
             return None, error.diagnostics[:100]
         self.compiled[load.digest] = compiled

@@ -69,6 +69,7 @@ class Result(Opaque):
     name: str
     status: str
     reason: str | None
+    output: Any
 
     def __init__(self, fields: dict[str, Any]) -> None:
         self.seq = fields["seq"]

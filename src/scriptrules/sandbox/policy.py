@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import difflib
 import warnings
+from collections.abc import Callable
 from types import CodeType
 from typing import Any, Literal, cast
 
@@ -315,21 +316,26 @@ def _translate(error: Exception) -> Rejected:
     return _rejected("SR101", f"the source is no text that Python can read ({type(error).__name__})")
 
 
-def _compile(source: str, filename: str, mode: Literal["exec", "eval"]) -> tuple[CodeType, Any]:
-    if len(source) > MAX_SOURCE:
-        raise _rejected("SR102", f"the source has more than {MAX_SOURCE} characters")
+def _compile(make: Callable[[], Any], filename: str, mode: Literal["exec", "eval"]) -> tuple[CodeType, Any]:
+    """Compile a tree that is made twice: one is rewritten, the other stays as its author knows it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            original: Any = ast.parse(source, filename, mode)
+            original = make()
             bound = _survey(original)
-            tree: Any = ast.parse(source, filename, mode)
+            tree = make()
             _refuse_violations(tree, bound)
             return compile(tree, filename, mode, dont_inherit=True), original
     except Rejected:
         raise
     except Exception as error:
         raise _translate(error) from None
+
+
+def _parse(source: str, filename: str, mode: Literal["exec", "eval"]) -> Any:
+    if len(source) > MAX_SOURCE:
+        raise _rejected("SR102", f"the source has more than {MAX_SOURCE} characters")
+    return ast.parse(source, filename, mode)
 
 
 def _refuse_violations(tree: ast.AST, bound: frozenset[str]) -> None:
@@ -355,7 +361,23 @@ def compile_source(source: str, filename: str) -> Compiled:
     Raises:
         Rejected: the text is no acceptable rule; nothing else is ever raised.
     """
-    code, tree = _compile(source, filename, "exec")
+    return compile_tree(lambda: _parse(source, filename, "exec"), filename)
+
+
+def compile_tree(make: Callable[[], ast.Module], filename: str) -> Compiled:
+    """Compile a rule that is a syntax tree already.
+
+    Args:
+        make: gives the tree, a new one each time.
+        filename: what tracebacks show.
+
+    Returns:
+        The guarded code, and a tree as `make` gives it.
+
+    Raises:
+        Rejected: the tree is no acceptable rule; nothing else is ever raised.
+    """
+    code, tree = _compile(make, filename, "exec")
     return Compiled(code, tree)
 
 
@@ -372,4 +394,4 @@ def compile_expression(text: str, filename: str) -> CodeType:
     Raises:
         Rejected: the text is no acceptable expression; nothing else is ever raised.
     """
-    return _compile(text.strip(), filename, "eval")[0]
+    return _compile(lambda: _parse(text.strip(), filename, "eval"), filename, "eval")[0]

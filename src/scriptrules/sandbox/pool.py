@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ from scriptrules import clock
 from scriptrules.diagnostics import Diagnostic
 from scriptrules.errors import SandboxUnavailable
 from scriptrules.function import FunctionSpec
+from scriptrules.jobs import JobType
 from scriptrules.model import Source
 from scriptrules.sandbox import wire
 from scriptrules.sandbox.confine import Limits, missing
@@ -165,6 +166,7 @@ class Pool:
         functions: list[FunctionSpec],
         hard_seconds: float,
         entry: str = WORKER,
+        jobs: Sequence[JobType] = (),
     ) -> None:
         self.size = size
         self.workers: list[Worker] = []
@@ -175,7 +177,7 @@ class Pool:
         self.python = ""
         self.policy = 0
         self._nursery = Nursery(limits, entry)
-        self._setup = wire.Setup(functions, budget)
+        self._setup = wire.Setup(functions, budget, list(jobs))
         self._hard_seconds = hard_seconds
         self._active: dict[str, Source] = {}
         self._pending: deque[Job] = deque()

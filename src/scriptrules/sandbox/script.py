@@ -118,6 +118,7 @@ class Script(RuleScope):
         "past",
         "printed",
         "program",
+        "returned_at",
         "seq",
         "slice",
         "slot",
@@ -148,6 +149,7 @@ class Script(RuleScope):
         self.logs: list[LogEntry] = []
         self.printed = 0
         self.in_main = False
+        self.returned_at = 0  # line of what main has returned, once it is being carried out
         self.executions: dict[str, ExecutionHandle] = {}
         self.unwaited: dict[int, ExecutionHandle] = {}
         self.slice: Slice | None = None
@@ -254,7 +256,7 @@ class Script(RuleScope):
             if frame.f_code.co_filename == self.program.file:
                 return frame.f_lineno
             frame = frame.f_back
-        return 0
+        return self.returned_at
 
     def _suspend(self) -> Outcome:
         self.slice = Slice(self.slot, "blocked", self.intents, self.logs)
@@ -337,7 +339,7 @@ class Script(RuleScope):
         return Failure(
             type=type(error).__name__,
             message=scrub(_message(error))[:4096],
-            line=self._line_of(error.__traceback__),
+            line=self._line_of(error.__traceback__) or self.returned_at or None,
             trace=format_trace(error, self.program.texts),
         )
 

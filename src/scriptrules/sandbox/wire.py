@@ -15,6 +15,7 @@ import msgspec
 
 from scriptrules.diagnostics import Diagnostic
 from scriptrules.function import FunctionSpec
+from scriptrules.jobs import JobType
 from scriptrules.journal import Intent
 from scriptrules.model import Failure
 from scriptrules.rulebook.metadata import Metadata
@@ -78,6 +79,7 @@ class ReceivedTask(msgspec.Struct, frozen=True):
 class Setup(msgspec.Struct, frozen=True, array_like=True, tag=1):
     functions: list[FunctionSpec]
     budget: Budget
+    jobs: list[JobType] = []
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True, tag=2):

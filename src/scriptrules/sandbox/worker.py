@@ -11,7 +11,7 @@ import platform
 import sys
 from typing import Any
 
-from scriptrules.sandbox import meter, signals, wire
+from scriptrules.sandbox import jobs, meter, signals, wire
 from scriptrules.sandbox.book import Book
 from scriptrules.sandbox.builtins import make_builtins
 from scriptrules.sandbox.confine import Limits
@@ -86,7 +86,8 @@ class Worker:
             case wire.Setup():
                 self._budget = request.budget
                 self._builtins.update(injected(request.functions))
-                self._book = Book(self._builtins, self._budget, self._announce_filter, request.functions)
+                self._builtins["Job"] = jobs.constructor(request.jobs)
+                self._book = Book(self._builtins, self._budget, self._announce_filter, request.functions, request.jobs)
                 meter.allow(request.budget.cpu_seconds)
 
     # ---- requests

@@ -7,7 +7,7 @@ active. The epoch counts changes: whoever matched against an older one matches a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -18,6 +18,7 @@ from scriptrules.diagnostics import render_in
 from scriptrules.model import Control, Source
 from scriptrules.rulebook.files import read_all, stamp_of
 from scriptrules.rulebook.index import matches
+from scriptrules.rulebook.linking import unknown_hosts
 from scriptrules.rulebook.metadata import Metadata
 from scriptrules.sandbox.pool import Pool
 from scriptrules.store.protocol import Store
@@ -47,10 +48,19 @@ class Rules:
     Args:
         folder: where rules are.
         changed: awaited after the rulebook has changed.
+        hosts: the kind of executor of each configured host, which jobs of declarative rules name.
     """
 
-    def __init__(self, folder: Path, pool: Pool, store: Store, changed: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        pool: Pool,
+        store: Store,
+        changed: Callable[[], Awaitable[None]],
+        hosts: Mapping[str, str],
+    ) -> None:
         self.folder = folder
+        self._hosts = hosts
         self.active: dict[str, Source] = {}
         self.facts: dict[str, Metadata] = {}
         self._problems: dict[str, tuple[str, list[str]]] = {}  # rule: file, texts
@@ -117,8 +127,9 @@ class Rules:
         """Make the rulebook equal to the files, as far as they are in order."""
         async with self._reading:
             sources, unreadable = await asyncio.to_thread(read_all, self.folder)
-            for broken in unreadable:
-                self._report(broken.rule, broken.file, [f"{broken.file} {broken.problem}"])
+            for rule in {broken.rule: None for broken in unreadable}:
+                same = [broken for broken in unreadable if broken.rule == rule]
+                self._report(rule, same[0].file, [f"{broken.file} {broken.problem}" for broken in same])
             put, facts = await self._accept(sources)
             listed = {*sources, *(broken.rule for broken in unreadable)}
             drop = [rule for rule in self.active if rule not in listed]
@@ -145,8 +156,9 @@ class Rules:
         put: dict[str, Source] = {}
         facts: dict[str, Metadata] = {}
         for source, loaded in zip(fresh, await asyncio.gather(*map(self._pool.load, fresh)), strict=True):
-            texts = [render_in(problem, source) for problem in loaded.problems]
-            if loaded.metadata is None:
+            hosts = unknown_hosts(loaded.metadata, self._hosts) if loaded.metadata is not None else []
+            texts = [render_in(problem, source) for problem in (*hosts, *loaded.problems)]
+            if loaded.metadata is None or hosts:
                 self._refused[source.rule] = source.digest
                 self._report(source.rule, source.file, texts)
             else:

@@ -61,7 +61,7 @@ class Supervisor:
         setting = _setting(config, plugins, self._new_id)
         observers = Observers(plugins, store, self._background)
         self.pool = _pool(config, plugins)
-        self.rules = Rules(config.rules_dir, self.pool, store, self._rules_changed)
+        self.rules = Rules(config.rules_dir, self.pool, store, self._rules_changed, config.host_kinds)
         self.live = LiveRuns(store, self.pool, config.sandbox.warm_runs)
         self.pool.gone = self.live.worker_gone
         self.limits = RunLimits(self._limit_of, lambda rule: self.rules.newest(rule) is not None)
@@ -306,4 +306,5 @@ def _pool(config: Config, plugins: Plugins) -> Pool:
         log_max=sandbox.log_max,
     )
     functions = [function.spec for function in plugins.functions.values()]
-    return Pool(config.workers, Limits(memory_mb=sandbox.memory_mb), budget, functions, sandbox.hard_seconds)
+    limits, jobs = Limits(memory_mb=sandbox.memory_mb), list(plugins.job_types.values())
+    return Pool(config.workers, limits, budget, functions, sandbox.hard_seconds, jobs=jobs)
