@@ -5,27 +5,16 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
-from importlib import resources
 from typing import Any
 
 import msgspec
 
 from scriptrules.model import TASK_FINAL, Control, Failure, Run, RunState, Task, TaskState
 from scriptrules.store._sqlite_arrivals import Arrivals
+from scriptrules.store._sqlite_queries import QUERIES
+from scriptrules.store._sqlite_sightings import Sightings
 from scriptrules.store._sqlite_trees import grow
 from scriptrules.store.protocol import ON_TASKS, Change, Committed, Ingested, Wake, decide_keys
-
-
-def _read_queries() -> dict[str, str]:
-    text = resources.files("scriptrules.store").joinpath("sql/queries.sql").read_text("utf-8")
-    queries = {}
-    for block in text.split("-- name: ")[1:]:
-        name, _, body = block.partition("\n")
-        queries[name.strip()] = body.strip().removesuffix(";")
-    return queries
-
-
-QUERIES = _read_queries()
 
 
 def ingest_tasks(connection: sqlite3.Connection, tasks: list[Task], arrivals: Arrivals) -> list[Ingested]:
@@ -44,7 +33,9 @@ def _insert_tasks(connection: sqlite3.Connection, tasks: list[Task], arrivals: A
     connection.executemany(QUERIES["insert_tasks"], rows)
 
 
-def apply_change(connection: sqlite3.Connection, change: Change, arrivals: Arrivals) -> Committed:
+def apply_change(
+    connection: sqlite3.Connection, change: Change, arrivals: Arrivals, sightings: Sightings
+) -> Committed:
     many = connection.executemany
     if change.tasks:
         _insert_tasks(connection, change.tasks, arrivals)
@@ -66,6 +57,8 @@ def apply_change(connection: sqlite3.Connection, change: Change, arrivals: Arriv
         many(QUERIES["move_tasks"], moves)
     if change.reopened:
         many(QUERIES["reopen_tasks"], change.reopened)
+    if change.generated or change.ran:
+        sightings.write(connection, change)
     ended = _end_tasks(connection, change) if change.ends else []
     return Committed(ended, _awake(connection, change, ended), arrivals.apply(connection, change))
 

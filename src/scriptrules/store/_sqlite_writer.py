@@ -25,6 +25,7 @@ import structlog
 from scriptrules.errors import KeyConflict, StoreUnavailable
 from scriptrules.store._sqlite_arrivals import Arrivals
 from scriptrules.store._sqlite_changes import apply_change
+from scriptrules.store._sqlite_sightings import Sightings
 from scriptrules.store.protocol import Change, Committed, merge
 
 log = structlog.get_logger(__name__)
@@ -55,6 +56,7 @@ class Writer:
         self.arrivals = arrivals
         self.failing: str | None = None  # why commits fail at the moment
         self._connection = connection
+        self._sightings = Sightings(connection)
         self._path = path
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Submission] = []
@@ -152,7 +154,7 @@ class Writer:
                 finished.append(_attempt(submission, connection))
         if changes:
             parts = merge([submission.change for submission in changes if submission.change is not None])
-            committed = [apply_change(connection, part, self.arrivals) for part in parts]
+            committed = [apply_change(connection, part, self.arrivals, self._sightings) for part in parts]
             finished.append(lambda: _hand_out(changes, committed))
         connection.execute("COMMIT")
         if self.failing is not None:

@@ -15,6 +15,7 @@ import msgspec
 
 from scriptrules.model import RUN_FINAL, TASK_FINAL, LogLine, Run, RunState, Source, Task, TaskState
 from scriptrules.rulebook.index import matches
+from scriptrules.sightings import DAY, DAYS_KEPT, Cell, Names, SeenEdge, join_cell, join_edge, tally
 from scriptrules.store.protocol import ON_TASKS, Change, Committed, Filter, Ingested, Mark, Wake, decide_keys, merge
 from scriptrules.store.receiving import Shapes, pattern_of
 
@@ -44,6 +45,10 @@ class MemoryStore:
         self._place = 0
         self._shapes = Shapes(())
         self._marks: dict[str, Mark] = {}
+        self._cells: dict[tuple[int, str, str], Cell] = {}
+        self._edges: dict[tuple[str, str, str], SeenEdge] = {}
+        self._names = Names()
+        self._day = 0  # the newest that cells were counted by
 
     async def open(self) -> None:
         return
@@ -104,8 +109,25 @@ class MemoryStore:
         for id, since in change.reopened:
             self._tasks[id] = _replace(self._tasks[id], state=TaskState.RUNNING, since=since, reason=None)
             self._open[id] = self._open.get(id, 0) + 1
+        self._add_sightings(change)
         ended = self._end_tasks(change)
         return Committed(ended, self._awake(change, ended), self._arrive(change))
+
+    def _add_sightings(self, change: Change) -> None:
+        total = tally(change.generated, change.ran, self._names)
+        for (day, by, rule), cell in total.cells.items():
+            join_cell(self._cells.setdefault((day, by, rule), Cell(by, rule)), cell)
+        for key, edge in total.edges.items():
+            if key in self._edges:
+                join_edge(self._edges[key], edge)
+            else:
+                self._edges[key] = edge
+        newest = max((day for day, _, _ in total.cells), default=0)
+        if newest > self._day:
+            self._day = newest
+            for place in [place for place in self._cells if 0 < place[0] < newest - DAYS_KEPT]:
+                cell = self._cells.pop(place)
+                join_cell(self._cells.setdefault((0, cell.by, cell.rule), Cell(cell.by, cell.rule)), cell)
 
     def _put_wake(self, wake: Wake) -> None:
         place = (wake.run, wake.seq, wake.kind, wake.key)
@@ -260,6 +282,16 @@ class MemoryStore:
         for kind, thing in things:
             counts[kind][str(thing.state)] = counts[kind].get(str(thing.state), 0) + 1
         return counts
+
+    async def matrix(self, since: int = 0) -> list[Cell]:
+        found: dict[tuple[str, str], Cell] = {}
+        for (day, by, rule), cell in self._cells.items():
+            if day >= since // DAY:
+                join_cell(found.setdefault((by, rule), Cell(by, rule)), cell)
+        return list(found.values())
+
+    async def edges(self) -> list[SeenEdge]:
+        return [_replace(edge, delays=dict(edge.delays)) for edge in self._edges.values()]
 
     # ---- what is outstanding
 

@@ -13,6 +13,7 @@ import msgspec
 
 from scriptrules.errors import KeyConflict
 from scriptrules.model import LogLine, Run, Source, Task, TaskState
+from scriptrules.sightings import Cell, Generated, Ran, SeenEdge
 
 ON_TASKS = frozenset({"task", "call", "tree"})  # kinds of wakes whose key is a task
 
@@ -75,6 +76,8 @@ class Change(msgspec.Struct):
     answered: list[str] = []  # tasks whose answer is there
     looked: list[Wake] = []  # of kind receive: nothing was there; not due any more, unless made due again since
     marks: list[Mark] = []  # inserted, or replaced
+    generated: list[Generated] = []
+    ran: list[Ran] = []
 
 
 def merge(changes: Sequence[Change]) -> list[Change]:
@@ -217,6 +220,14 @@ class Store(Protocol):
 
     async def counts(self) -> dict[str, dict[str, int]]:
         """How many tasks and runs are in each state: ``{"tasks": {"done": 3}, "runs": {…}}``."""
+
+    # ---- what runs have shown; the cost of asking does not depend on how many there were
+
+    async def matrix(self, since: int = 0) -> list[Cell]:
+        """Which rules have run which, since the day (UTC) of `since`; days older than `DAYS_KEPT` count for 0 only."""
+
+    async def edges(self) -> list[SeenEdge]:
+        """Which tasks each rule has generated."""
 
     # ---- what is outstanding
 

@@ -19,8 +19,11 @@ import msgspec
 from scriptrules.errors import StoreInUse, StoreUnavailable
 from scriptrules.model import LogLine, Run, Source, Task
 from scriptrules.rulebook.index import is_literal, matches
+from scriptrules.sightings import DAY, Cell, SeenEdge
 from scriptrules.store._sqlite_arrivals import Arrivals
-from scriptrules.store._sqlite_changes import QUERIES, ingest_tasks, run_of, task_of
+from scriptrules.store._sqlite_changes import ingest_tasks, run_of, task_of
+from scriptrules.store._sqlite_queries import QUERIES
+from scriptrules.store._sqlite_sightings import cells_of, edges_of
 from scriptrules.store._sqlite_writer import Writer
 from scriptrules.store.protocol import Change, Committed, Filter, Ingested, Mark, Wake
 
@@ -228,6 +231,13 @@ class SqliteStore:
             "tasks": dict(await self._read(QUERIES["task_counts"])),
             "runs": dict(await self._read(QUERIES["run_counts"])),
         }
+
+    async def matrix(self, since: int = 0) -> list[Cell]:
+        day = since // DAY
+        return cells_of(await self._read(QUERIES["matrix"], day), await self._read(QUERIES["matrix_durations"], day))
+
+    async def edges(self) -> list[SeenEdge]:
+        return edges_of(await self._read(QUERIES["edges"]), await self._read(QUERIES["edge_delays"]))
 
     async def new_tasks(self, after: str, limit: int) -> list[Task]:
         return [task_of(row) for row in await self._read(QUERIES["new_tasks"], after, limit)]

@@ -202,3 +202,55 @@ SELECT run, seq, kind, key, due FROM wakes WHERE due <= ? ORDER BY due LIMIT ?;
 
 -- name: next_due
 SELECT min(due) FROM wakes WHERE due IS NOT NULL;
+
+-- name: add_cells
+INSERT INTO matrix (day, by, rule, count, last) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (day, by, rule) DO UPDATE SET count = count + excluded.count, last = max(last, excluded.last);
+
+-- name: add_durations
+INSERT INTO matrix_durations (day, by, rule, class, count) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (day, by, rule, class) DO UPDATE SET count = count + excluded.count;
+
+-- name: add_edges
+INSERT INTO edges (rule, task, via, count, runs, first, last, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (rule, task, via) DO UPDATE SET
+    count = count + excluded.count,
+    runs = runs + excluded.runs,
+    first = min(first, excluded.first),
+    last = max(last, excluded.last),
+    digest = excluded.digest;
+
+-- name: add_delays
+INSERT INTO edge_delays (rule, task, via, class, count) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (rule, task, via, class) DO UPDATE SET count = count + excluded.count;
+
+-- name: age_cells
+INSERT INTO matrix (day, by, rule, count, last)
+SELECT 0, by, rule, sum(count), max(last) FROM matrix WHERE day > 0 AND day < ?1 GROUP BY by, rule
+ON CONFLICT (day, by, rule) DO UPDATE SET count = count + excluded.count, last = max(last, excluded.last);
+
+-- name: age_durations
+INSERT INTO matrix_durations (day, by, rule, class, count)
+SELECT 0, by, rule, class, sum(count) FROM matrix_durations WHERE day > 0 AND day < ?1 GROUP BY by, rule, class
+ON CONFLICT (day, by, rule, class) DO UPDATE SET count = count + excluded.count;
+
+-- name: forget_cells
+DELETE FROM matrix WHERE day > 0 AND day < ?1;
+
+-- name: forget_durations
+DELETE FROM matrix_durations WHERE day > 0 AND day < ?1;
+
+-- name: matrix
+SELECT by, rule, sum(count), max(last) FROM matrix WHERE day >= ? GROUP BY by, rule;
+
+-- name: matrix_durations
+SELECT by, rule, class, sum(count) FROM matrix_durations WHERE day >= ? GROUP BY by, rule, class;
+
+-- name: edges
+SELECT rule, task, via, count, runs, first, last, digest FROM edges;
+
+-- name: edge_delays
+SELECT rule, task, via, class, count FROM edge_delays;
+
+-- name: edge_names
+SELECT rule, task, via FROM edges;
