@@ -98,6 +98,19 @@ def scriptrules_run_changed(run: Run) -> None:
     """
 
 
+@hookspec
+def scriptrules_unpredicted(rule: str, task: str, via: str) -> None:
+    """A rule has generated a task that the analysis of its source did not foresee, and that is committed.
+
+    Called by the supervisor in its event loop, once for each (rule, task, via) of a source. It must not block.
+
+    Args:
+        rule: the rule's name.
+        task: the name of the task.
+        via: how it was generated: "emit", "call" or "return".
+    """
+
+
 # ---- at the end
 
 

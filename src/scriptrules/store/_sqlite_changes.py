@@ -33,9 +33,7 @@ def _insert_tasks(connection: sqlite3.Connection, tasks: list[Task], arrivals: A
     connection.executemany(QUERIES["insert_tasks"], rows)
 
 
-def apply_change(
-    connection: sqlite3.Connection, change: Change, arrivals: Arrivals, sightings: Sightings
-) -> Committed:
+def apply_change(connection: sqlite3.Connection, change: Change, arrivals: Arrivals, sightings: Sightings) -> Committed:
     many = connection.executemany
     if change.tasks:
         _insert_tasks(connection, change.tasks, arrivals)

@@ -83,6 +83,10 @@ class Observers:
             if task is not None:
                 self.task(task)
 
+    def unpredicted(self, rule: str, task: str, via: str) -> None:
+        """A rule has generated a task that the analysis did not foresee."""
+        self._call(self._hook.scriptrules_unpredicted, rule=rule, task=task, via=via)
+
     @staticmethod
     def _call(hook: Any, **arguments: Any) -> None:
         try:

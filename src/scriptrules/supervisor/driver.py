@@ -19,6 +19,7 @@ from scriptrules.errors import NotFound
 from scriptrules.model import ENTRY_FINAL, RUN_FINAL, Failure, RunState, Task, TaskState
 from scriptrules.sandbox import wire
 from scriptrules.sandbox.pool import Job, Loss, Pool, Worker
+from scriptrules.sightings import Generated
 from scriptrules.store.protocol import Change, Committed, Filter, RunEnd, Store, Wake
 from scriptrules.supervisor import interventions, receiving, transitions
 from scriptrules.supervisor.answers import answer_of, summary_of
@@ -30,6 +31,7 @@ from scriptrules.supervisor.executions import Executions, Outcome
 from scriptrules.supervisor.limits import RunLimits, on_slot, wakes_of
 from scriptrules.supervisor.live import LiveRun, LiveRuns
 from scriptrules.supervisor.matching import view_of
+from scriptrules.supervisor.sightings import note_decision
 from scriptrules.supervisor.timers import Timers
 
 log = structlog.get_logger(__name__)
@@ -59,6 +61,7 @@ class Driver:
         self.timers = Timers(store, clock, self.timer)
         self.announce: Callable[[Iterable[Task]], None] = _nobody  # hears of tasks before they are committed
         self.offer: Callable[[Iterable[Task]], None] = _nobody  # gets them once they are
+        self.notice: Callable[[Iterable[Generated]], None] = _unnoticed  # gets what was generated, once it is committed
         self.cancel_quietly: Callable[[str], Coroutine[Any, Any, None]] = _no_one  # a task that nobody waits for now
         self._store = store
         self._pool = pool
@@ -80,6 +83,7 @@ class Driver:
 
         def durable(committed: Committed) -> None:
             then()
+            self.notice(change.generated)
             self._after_commit(committed)
 
         self._store.submit(change, durable)
@@ -109,6 +113,7 @@ class Driver:
 
     def write(self, live: LiveRun, decision: Decision, change: Change, piece: wire.Slice | None) -> None:
         """Put a decision into a change, and into memory."""
+        note_decision(live, decision, change)
         run = live.run = decision.run
         live.uncommitted += 1
         for record in decision.records:
@@ -435,6 +440,10 @@ class Driver:
 
 def _nobody(_: Iterable[Task]) -> None:
     """Before the matcher is there, no run is driven."""
+
+
+def _unnoticed(_: Iterable[Generated]) -> None:
+    """Nor is anything foreseen."""
 
 
 async def _no_one(_: str) -> None:

@@ -20,12 +20,25 @@ SOURCES_KEPT = 256  # pinned sources in memory
 class LiveRun:
     """A run in memory. `worker` and `slot` say where its script is suspended, if it is."""
 
-    __slots__ = ("asked_again", "busy", "entries", "run", "slot", "stale", "suspected", "task", "uncommitted", "worker")
+    __slots__ = (
+        "asked_again",
+        "busy",
+        "entries",
+        "generated",
+        "run",
+        "slot",
+        "stale",
+        "suspected",
+        "task",
+        "uncommitted",
+        "worker",
+    )
 
     def __init__(self, run: Run, task: Task, entries: list[Entry]) -> None:
         self.run = run
         self.task = task
         self.entries = entries
+        self.generated: set[tuple[str, str]] | None = None  # names, and how; made when it is asked for
         self.worker: Worker | None = None
         self.slot = 0
         self.busy = False  # a worker is executing it, or is about to

@@ -25,6 +25,7 @@ from scriptrules.supervisor.limits import Admission, RunLimits
 from scriptrules.supervisor.live import LiveRun, LiveRuns
 from scriptrules.supervisor.matching import on_taken, view_of
 from scriptrules.supervisor.rules import Rules
+from scriptrules.supervisor.sightings import note_match
 from scriptrules.supervisor.states import TASK
 
 log = structlog.get_logger(__name__)
@@ -182,6 +183,7 @@ class Matcher:
                 self._pool.retire(worker)
         for rule in matched.dropped:
             log.info("run.dropped", rule=rule, task=task.id, name=task.name, reason="limit", slot=admissions[rule].slot)
+        note_match(task, matched.move, (live.run for live, _ in lives), change)
         change.ends = []  # the task's next state counts them already
         self._driver.commit(change, lambda: self._matched(matched.move, task, lives))
 
