@@ -52,6 +52,10 @@ class FlowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     call_depth_max: Positive = 64
 
 
+class SecretsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    key_file: str = ".scriptrules/secrets.key"
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rules: str = "rules"
     plugins: str = "plugins"
@@ -59,7 +63,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store: StoreConfig = StoreConfig()
     sandbox: SandboxConfig = SandboxConfig()
     flow: FlowConfig = FlowConfig()
+    secrets: SecretsConfig = SecretsConfig()
     hosts: dict[str, dict[str, Any]] = {}
+    variables: dict[str, dict[str, Any]] = {}  # sources of variables by name, in the order in which they are asked
     base: Any = Path()  # the folder that relative paths start from
     file: Any = None  # where it was read from, if anywhere
 
@@ -100,6 +106,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return path.parent if path else Path(self.base, ".scriptrules")
 
     @property
+    def key_file(self) -> Path | None:
+        """The file with the keys of secrets; None where the store, and they with it, end with the process."""
+        return Path(self.base, self.secrets.key_file) if self.store_path else None
+
+    @property
     def listen_address(self) -> tuple[str, int]:
         host, _, port = self.server.listen.rpartition(":")
         if not host or not port.isdigit() or int(port) > 65535:
@@ -112,6 +123,7 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "store": StoreConfig,
     "sandbox": SandboxConfig,
     "flow": FlowConfig,
+    "secrets": SecretsConfig,
 }
 
 
@@ -146,6 +158,9 @@ def load(
     for name, host in config.hosts.items():
         if not isinstance(host.get("executor"), str):
             raise ConfigError(f'{where}: [hosts.{name}] needs executor = "process" or another kind of executor.')
+    for name, source in config.variables.items():
+        if not isinstance(source.get("source"), str):
+            raise ConfigError(f'{where}: [variables.{name}] needs source = "environment" or another kind of source.')
     return config
 
 
@@ -194,7 +209,7 @@ def _set(table: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _check_keys(table: Mapping[str, Any], where: str) -> None:
-    known = {"rules", "plugins", "hosts", *_SECTIONS}
+    known = {"rules", "plugins", "hosts", "variables", *_SECTIONS}
     for key, value in table.items():
         if key not in known:
             raise ConfigError(f"{where}: unknown key {key!r}{nearest(key, known)} Known: {', '.join(sorted(known))}.")

@@ -109,6 +109,18 @@ class PluginError(ScriptrulesError):
     code = "SR860"
 
 
+class SecretsUnavailable(ScriptrulesError):
+    """Secrets cannot be read or kept. `scriptrules doctor` looks at their key file."""
+
+    code = "SR861"
+
+
+class BadVariable(BadTask):
+    """The variable is not acceptable. A name is made of segments of letters, digits, _ and - with dots."""
+
+    code = "SR814"
+
+
 class ExecutionFailed(ScriptrulesError):
     """An execution failed. Catch ExecutionFailed around wait(), or pass check=False."""
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
-from scriptrules.errors import PluginError
+from scriptrules.errors import PluginError, nearest
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -34,6 +34,7 @@ class FunctionSpec(msgspec.Struct, frozen=True):
     doc: str
     intrinsic: bool = False  # the interpreter itself implements it
     returns: str = ""
+    secrets: list[str] = []  # parameters that accept secrets, anywhere within their value
 
     @property
     def signature(self) -> str:
@@ -70,12 +71,20 @@ class Function:
     """A declared function: its `spec` and the callable that does it."""
 
     def __init__(
-        self, call: Callable[..., Any], *, blocks: bool, entry: bool, retries: int, timeout: float, intrinsic: bool
+        self,
+        call: Callable[..., Any],
+        *,
+        blocks: bool,
+        entry: bool,
+        retries: int,
+        timeout: float,
+        intrinsic: bool,
+        secrets: Sequence[str] = (),
     ) -> None:
         self.call = call
         self.retries = retries
         self.timeout = timeout  # seconds
-        self.spec = spec_of(call, blocks=blocks, entry=entry, intrinsic=intrinsic)
+        self.spec = spec_of(call, blocks=blocks, entry=entry, intrinsic=intrinsic, secrets=secrets)
         self.__name__ = self.spec.name
         self.__doc__ = call.__doc__
 
@@ -84,7 +93,12 @@ class Function:
 
 
 def function(
-    call: Callable[..., Any] | None = None, *, blocks: bool = True, retries: int = 0, timeout: float = 60.0
+    call: Callable[..., Any] | None = None,
+    *,
+    blocks: bool = True,
+    retries: int = 0,
+    timeout: float = 60.0,
+    secrets: Sequence[str] = (),
 ) -> Any:
     """Declare an ``async def`` as a function that rules may call.
 
@@ -96,6 +110,8 @@ def function(
         blocks: the rule waits for the result; otherwise it gets a handle for `wait()`.
         retries: how many further attempts a failing call gets.
         timeout: seconds for one attempt.
+        secrets: the parameters that accept secrets, anywhere within their value. The function gets the text itself
+            there; in the journal there is only its name and version. What it returns and raises is redacted.
     """
 
     def declare(call: Callable[..., Any]) -> Function:
@@ -107,12 +123,22 @@ def function(
                     f"function {call.__name__!r}: the default of {parameter.name!r} is no JSON value, and workers know "
                     f"no other. Use None, and put the real default in its place inside the function."
                 )
-        return Function(call, blocks=blocks, entry=True, retries=retries, timeout=timeout, intrinsic=False)
+        for name in secrets:
+            if name not in inspect.signature(call).parameters:
+                raise PluginError(
+                    f"function {call.__name__!r} accepts secrets in {name!r}, and has no such parameter"
+                    f"{nearest(name, inspect.signature(call).parameters)}"
+                )
+        return Function(
+            call, blocks=blocks, entry=True, retries=retries, timeout=timeout, intrinsic=False, secrets=secrets
+        )
 
     return declare if call is None else declare(call)
 
 
-def spec_of(call: Callable[..., Any], *, blocks: bool, entry: bool, intrinsic: bool) -> FunctionSpec:
+def spec_of(
+    call: Callable[..., Any], *, blocks: bool, entry: bool, intrinsic: bool, secrets: Sequence[str] = ()
+) -> FunctionSpec:
     """The declaration of `call` as data; the parameter `key` of a plugin function belongs to the engine."""
     signature = inspect.signature(call)
     parameters = [
@@ -135,6 +161,7 @@ def spec_of(call: Callable[..., Any], *, blocks: bool, entry: bool, intrinsic: b
         doc=inspect.getdoc(call) or "",
         intrinsic=intrinsic,
         returns=_annotation(signature.return_annotation),
+        secrets=list(secrets),
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from scriptrules.model import Entry, EntryState, Failure, Verdict
+from scriptrules.model import Entry, EntryState, Failure, SecretRef, Verdict
 
 NOTHING = msgspec.Raw(b"null")  # the result of an entry that has none
 
@@ -25,11 +25,13 @@ class Intent(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class SliceRecord(msgspec.Struct, frozen=True, tag="slice", omit_defaults=True):
-    """The entries of one slice. Those that need nobody else (emit) are done at once; the others are pending."""
+    """The entries of one slice. Those that need nobody else (emit) are over at once; the others are pending."""
 
     at: int
     entries: list[tuple[str, msgspec.Raw, int]]  # name, args, line
     results: dict[int, msgspec.Raw] = {}  # by seq: what was known at once, such as the id of an emitted task
+    errors: dict[int, Failure] = {}  # by seq: what the script was told instead, and has caught
+    secrets: dict[int, SecretRef] = {}  # by seq: apart from results, so that no value can pose as a secret
 
 
 class StartRecord(msgspec.Struct, frozen=True, tag="start", omit_defaults=True):
@@ -78,7 +80,7 @@ Record = SliceRecord | StartRecord | EndRecord | AgainRecord | CutRecord | HoldR
 _decoder = msgspec.json.Decoder(Record)
 encode = msgspec.json.encode
 
-DONE_AT_ONCE = frozenset({"emit", "return"})  # entries whose effect is the commit itself
+DONE_AT_ONCE = frozenset({"emit", "return", "load", "save"})  # entries that the commit itself ends
 
 
 def decode(body: bytes) -> Record:
@@ -102,18 +104,22 @@ def apply(entries: list[Entry], record: Record) -> None:
             for name, args, line in record.entries:
                 seq = len(entries) + 1
                 known = record.results.get(seq)
+                error = record.errors.get(seq)
                 done = name in DONE_AT_ONCE
+                ended = EntryState.DONE if error is None else EntryState.FAILED
                 entries.append(
                     Entry(
                         seq=seq,
                         name=name,
                         args=bytes(args),
-                        state=EntryState.DONE if done else EntryState.PENDING,
+                        state=ended if done else EntryState.PENDING,
                         since=record.at,
                         line=line,
                         started=record.at,
                         ended=record.at if done else None,
                         result=None if known is None else bytes(known),
+                        error=error,
+                        secret=record.secrets.get(seq),
                     )
                 )
         case StartRecord():
@@ -129,6 +135,7 @@ def apply(entries: list[Entry], record: Record) -> None:
                 error=record.error,
                 verdict=record.verdict,
                 reason=None,
+                secret=None,
             )
         case AgainRecord():
             for seq in record.seqs:

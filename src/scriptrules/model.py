@@ -76,6 +76,13 @@ class Failure(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     code: str | None = None
 
 
+class SecretRef(msgspec.Struct, frozen=True, gc=False):
+    """Which secret, and which of its values: all that a worker and a journal know of it."""
+
+    name: str
+    version: int
+
+
 class Task(msgspec.Struct, frozen=True, gc=False):
     id: str
     name: str
@@ -109,6 +116,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     reason: str | None = None
     attempt: int = 1
     verdict: Verdict | None = None
+    secret: SecretRef | None = None  # what `load` gave, where that is one
 
 
 class Retries(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

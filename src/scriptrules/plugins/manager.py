@@ -28,12 +28,14 @@ from scriptrules.function import Function
 from scriptrules.jobs import JobType, check_type
 from scriptrules.plugins import spec
 from scriptrules.plugins.executor import Executor, ExecutorContext, ExecutorFactory
+from scriptrules.plugins.variables import SourceContext, SourceFactory, VariableSource
 
 log = structlog.get_logger(__name__)
 
 PROJECT = "scriptrules"
 BUILT_IN = (
     "scriptrules.plugins.builtin",
+    "scriptrules.plugins.sources",
     "scriptrules.executors.process",
     "scriptrules.executors.docker",
 )
@@ -47,6 +49,7 @@ class PluginInfo(msgspec.Struct, frozen=True):
     functions: list[str] = []
     executors: list[str] = []
     job_types: list[str] = []
+    sources: list[str] = []
     problem: str | None = None
 
 
@@ -59,6 +62,7 @@ class Plugins:
         self.functions: dict[str, Function] = {}
         self.executors: dict[str, ExecutorFactory] = {}
         self.job_types: dict[str, JobType] = {}
+        self.sources: dict[str, SourceFactory] = {}
         self._owner: dict[tuple[str, str], str] = {}  # what, and its name
         self._found: list[PluginInfo] = []
         for module in BUILT_IN:
@@ -92,6 +96,20 @@ class Plugins:
             )
         return factory({key: value for key, value in table.items() if key != "executor"}, context)
 
+    def make_source(self, kind: str, table: Mapping[str, Any], context: SourceContext) -> VariableSource:
+        """A source of variables.
+
+        Raises:
+            ConfigError: no plugin has this kind, or the table cannot be used.
+        """
+        factory = self.sources.get(kind)
+        if factory is None:
+            raise ConfigError(
+                f"[variables.{context.name}]: there is no source {kind!r}{nearest(kind, self.sources)} "
+                f"Known: {', '.join(sorted(self.sources))}."
+            )
+        return factory({key: value for key, value in table.items() if key != "source"}, context)
+
     def _add(self, name: str, origin: str, load: Callable[[], ModuleType]) -> None:
         try:
             module = load()
@@ -117,9 +135,11 @@ class Plugins:
             self._check_name(function.spec.name, function.spec.intrinsic)
         executors: dict[str, ExecutorFactory] = dict(_call(module, "scriptrules_executors") or {})
         job_types = {one.name: one for one in map(check_type, _call(module, "scriptrules_job_types") or ())}
+        sources: dict[str, SourceFactory] = dict(_call(module, "scriptrules_variable_sources") or {})
         added = [("function", name) for name in functions]
         added += [("executor", name) for name in executors]
         added += [("job type", name) for name in job_types]
+        added += [("source of variables", name) for name in sources]
         for what, name in added:
             if (what, name) in self._owner:
                 owner = self._owner[what, name]
@@ -127,9 +147,14 @@ class Plugins:
         self.functions.update(functions)
         self.executors.update(executors)
         self.job_types.update(job_types)
+        self.sources.update(sources)
         self._owner.update(dict.fromkeys(added, info.name))
         return msgspec.structs.replace(
-            info, functions=sorted(functions), executors=sorted(executors), job_types=sorted(job_types)
+            info,
+            functions=sorted(functions),
+            executors=sorted(executors),
+            job_types=sorted(job_types),
+            sources=sorted(sources),
         )
 
     @staticmethod

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from scriptrules.jobs import JobType
     from scriptrules.model import Run, Task
     from scriptrules.plugins.executor import ExecutorFactory
+    from scriptrules.plugins.variables import SourceFactory
 
 hookspec = pluggy.HookspecMarker("scriptrules")
 hookimpl = pluggy.HookimplMarker("scriptrules")
@@ -59,6 +60,19 @@ def scriptrules_job_types() -> list[JobType] | None:
     Returns:
         Types, such as ``scriptrules.jobs.job_type("Docker", "docker", …)``; None means none. A name that another plugin
         has already declared is an error at start that names both.
+    """
+
+
+@hookspec
+def scriptrules_variable_sources() -> Mapping[str, SourceFactory] | None:
+    """Kinds of sources that variables can be configured to come from.
+
+    Called once at start by the plugin manager.
+
+    Returns:
+        Factories by the name that ``source = "…"`` under ``[variables.NAME]`` gives; None means none. See
+        `scriptrules.plugins.variables` for the contract: a source's ``async find(name)`` is awaited by the supervisor
+        for each `load` that neither the tree of tasks nor the store can answer.
     """
 
 

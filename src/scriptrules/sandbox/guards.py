@@ -37,6 +37,7 @@ class Opaque:
 
     __slots__ = ()
     visible: frozenset[str] = frozenset()
+    hint = ""  # how an AttributeError about it ends
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
@@ -140,7 +141,8 @@ def _other_attribute(target: Any, kind: type, name: str) -> Any:
     if isinstance(target, Opaque):
         if name in target.visible:
             return getattr(target, name)
-    elif isinstance(target, BaseException):
+        raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}{target.hint}")
+    if isinstance(target, BaseException):
         if name == "args":
             return tuple(map(ARGUMENTS["read"], target.args))
         if name in getattr(kind, "visible", ()):

@@ -32,6 +32,7 @@ from scriptrules.sandbox.handles import (
     results_of,
 )
 from scriptrules.sandbox.script import FailSignal, Script
+from scriptrules.sandbox.secret import Secret, mark
 from scriptrules.sandbox.tasks import TaskMapping, received
 
 SLEEP_MAX = 10 * 366 * 86_400.0  # seconds
@@ -58,9 +59,10 @@ def run(
     host: str,
     name: str,
     image: str,
-    args: Sequence[str | int | float] = (),
+    args: Sequence[str | int | float | Secret] = (),
     *,
-    env: Mapping[str, str | int | float] = {},
+    env: Mapping[str, str | int | float | Secret] = {},
+    secret_files: Mapping[str, str | Secret] = {},
     timeout: float | None = None,
     retries: int = 0,
     **options: Any,
@@ -73,6 +75,8 @@ def run(
         image: the image to start; on a host with the process executor, the program.
         args: one argument each, literally; numbers become text.
         env: further environment variables.
+        secret_files: files with secrets by their path in the execution, such as "/run/secrets/token"; only it can read
+            them, and no inspection of the host shows their content, unlike that of args and env.
         timeout: seconds after which it is stopped and counts as failed.
         retries: how many further attempts a failed execution gets.
         options: the executor's own, such as cpus or memory.
@@ -87,20 +91,27 @@ def run(
         raise ValueError(f"this run has started an execution {name!r} before; each needs a name of its own")
     if type(args) not in (list, tuple):
         raise TypeError(f"run() wants a list as args, not {type(args).__name__}")
-    if type(env) is not dict:
-        raise TypeError(f"run() wants a dict as env, not {type(env).__name__}")
+    mappings: dict[str, Any] = {"env": env, "secret_files": secret_files}
+    for what, mapping in mappings.items():
+        if type(mapping) is not dict:
+            raise TypeError(f"run() wants a dict as {what}, not {type(mapping).__name__}")
     if type(retries) is not int or not 0 <= retries <= 1000:
         raise ValueError("run() wants retries between 0 and 1000")
-    arguments = {
+    arguments: dict[str, Any] = {
         "host": host,
         "name": name,
         "image": image,
         "args": [_text("args", value) for value in args],
-        "env": {_text("env", key): _text("env", value) for key, value in env.items()},
+        "env": {_plain_text("env", key): _text("env", value) for key, value in env.items()},
         "timeout": _seconds("timeout", timeout),
         "retries": retries,
         "options": options,
     }
+    if secret_files:
+        files = {
+            _plain_text("secret_files", path): _text("secret_files", value) for path, value in secret_files.items()
+        }
+        arguments["secret_files"] = files
     script.use("run", script.encode(arguments, f"run(…, {name!r})"), blocks=False)
     handle = ExecutionHandle(script.seq, name)
     script.executions[name] = script.unwaited[script.seq] = handle
@@ -183,6 +194,45 @@ def call(name: str, /, **data: Any) -> Any:
     script = _script("call")
     encoded = script.encode({"name": _task_name("call", name), "data": data}, f"call({name!r})")
     return _value(script.use("call", encoded, blocks=True))
+
+
+@_intrinsic()
+def load(name: str, default: Any = ...) -> Any:
+    """The value of a variable: what this tree of tasks has saved, else the store's, else what a source knows.
+
+    It never comes from the task's data. A secret comes as an opaque object, which can be passed to
+    `run(env=, args=, secret_files=)` and to functions that accept secrets; "Bearer " + load("token") is one too.
+
+    Args:
+        name: the variable's, such as "quarter" or "db.host".
+        default: what to return where there is none.
+
+    Raises:
+        LookupError: there is none, and no default.
+        RuntimeError: a source of variables failed.
+    """
+    script = _script("load")
+    arguments = {"name": _variable("load", name)}
+    if default is not ...:
+        arguments["default"] = default
+    outcome = script.read(name, script.encode(arguments, f"load({name!r})"))
+    return Secret((outcome.secret,)) if outcome.secret is not None else _value(outcome)
+
+
+@_intrinsic()
+def save(name: str, value: Any, scope: str = "tree") -> None:
+    """Give a variable a value, when this slice is committed; later reads of this slice see it.
+
+    Args:
+        name: the variable's.
+        value: any JSON value.
+        scope: "tree": for the rules of this tree of tasks; "store": for all, as `scriptrules var set` does.
+    """
+    script = _script("save")
+    if type(scope) is not str or scope not in ("tree", "store"):
+        raise ValueError(f'save() wants scope="tree" or scope="store", not {to_repr(scope)[:200]}')
+    arguments = {"name": _variable("save", name), "value": value, "scope": scope}
+    script.save(name, scope, script.encode(arguments, f"save({name!r})"))
 
 
 @_intrinsic(blocks=True)
@@ -306,6 +356,8 @@ def _stub(spec: FunctionSpec) -> Callable[..., Any]:
 
     def use(arguments: dict[str, Any]) -> Any:
         script = _script(spec.name)
+        for parameter in spec.secrets:
+            arguments[parameter] = mark(arguments[parameter], script.budget.depth_max)
         outcome = script.use(spec.name, script.encode(arguments, f"{spec.name}()"), spec.blocks)
         if spec.blocks:
             return _value(outcome)
@@ -341,6 +393,16 @@ def _handles(script: Script, item: Any) -> list[ExecutionHandle | TaskHandle]:
     return [script.executions[item]]
 
 
+def _variable(how: str, name: Any) -> str:
+    if type(name) is not str:
+        raise TypeError(f"{how}() wants the variable's name as text, not {type(name).__name__}")
+    if not NAME.match(name) or len(name) > NAME_MAX:
+        raise ValueError(
+            f"{name[:80]!r} is no name of a variable; write segments of letters, digits, _ and - with dots"
+        )
+    return name
+
+
 def _task_name(how: str, name: Any) -> str:
     if type(name) is not str:
         raise TypeError(f"{how}() wants the task's name as text, not {type(name).__name__}")
@@ -349,7 +411,11 @@ def _task_name(how: str, name: Any) -> str:
     return name
 
 
-def _text(what: str, value: Any) -> str:
+def _text(what: str, value: Any) -> str | dict[str, Any]:
+    return value.marked() if type(value) is Secret else _plain_text(what, value)
+
+
+def _plain_text(what: str, value: Any) -> str:
     if type(value) is str:
         return value
     if type(value) in (int, float):

@@ -73,6 +73,7 @@ _HINTS = {
     "frozenset": "; write sorted(…)",
     "Decimal": "; write str(…) or float(…)",
     "bytes": "; decode it or use base64",
+    "secret": " and must not leave the run; pass the variable's name, and load() it where it is needed",
 }
 
 

@@ -34,6 +34,7 @@ REMOTE_TRACE_MAX = 8192  # characters of the trace of a procedure, in that of it
 _NO_INTENTS: list[Intent] = []
 _NO_LOGS: list[LogEntry] = []
 _NO_PAST: list[Past] = []
+_NOTHING_SAVED: dict[str, dict[str, int]] = {}
 
 
 class Diverged(signals.ControlSignal):
@@ -118,10 +119,13 @@ class Script(RuleScope):
         "past",
         "printed",
         "program",
+        "reading",
         "returned_at",
+        "saved",
         "seq",
         "slice",
         "slot",
+        "spent",
         "task",
         "unwaited",
     )
@@ -148,8 +152,11 @@ class Script(RuleScope):
         self.intents: list[Intent] = []
         self.logs: list[LogEntry] = []
         self.printed = 0
+        self.saved: dict[str, dict[str, int]] = {}  # by variable and scope, where among the intents
         self.in_main = False
         self.returned_at = 0  # line of what main has returned, once it is being carried out
+        self.reading = False  # the script stands still amid a slice, for a variable
+        self.spent = 0  # ticks of CPU time that the slice had used when it stood still
         self.executions: dict[str, ExecutionHandle] = {}
         self.unwaited: dict[int, ExecutionHandle] = {}
         self.slice: Slice | None = None
@@ -164,12 +171,17 @@ class Script(RuleScope):
         return self._switch()
 
     def resume(self, outcome: Outcome, now: int) -> Slice:
-        """Go on where the script waits."""
+        """Go on where the script waits, or in the same slice where it reads a variable."""
+        if self.reading:
+            self.reading = False
+            meter.Meter.ticks = self.spent
+            return self._switch(outcome)
         self.now = now
         self.steps = self.budget.steps
         self.printed = 0
         self.intents = []
         self.logs = []
+        self.saved = {}
         return self._switch(outcome)
 
     def evict(self) -> None:
@@ -189,7 +201,10 @@ class Script(RuleScope):
         piece = self.slice
         assert piece is not None
         self.slice = None  # what is suspended keeps as little as possible: there are thousands
-        self.intents, self.logs = _NO_INTENTS, _NO_LOGS
+        if self.reading:
+            self.spent = meter.Meter.ticks
+            return piece
+        self.intents, self.logs, self.saved = _NO_INTENTS, _NO_LOGS, _NOTHING_SAVED
         if self.seq >= len(self.past):
             self.past = _NO_PAST
         return piece
@@ -202,24 +217,50 @@ class Script(RuleScope):
         Returns:
             The outcome of a blocking function; None for the others.
         """
+        recorded = self._enter(name, args)
+        if not blocks:
+            return None
+        if recorded is not None and recorded.outcome is not None:
+            self.now = recorded.at
+            self.steps = self.budget.steps
+            meter.lap()
+            return recorded.outcome
+        return self._suspend(Slice(self.slot, "blocked", self.intents, self.logs))
+
+    def read(self, name: str, args: bytes) -> Outcome:
+        """Load a variable: an entry that the supervisor answers while the slice stands still.
+
+        Args:
+            name: the variable's.
+            args: of the entry.
+        """
+        recorded = self._enter("load", args)
+        if recorded is not None:
+            return recorded.outcome or Outcome()
+        own = [self.intents[at] for at in self.saved.get(name, {}).values()]
+        self.reading = True
+        return self._suspend(Slice(self.slot, "load", [*own, self.intents[-1]]))
+
+    def save(self, name: str, scope: str, args: bytes) -> None:
+        """Save a variable: an entry, which this slice's own reads see at once."""
+        if self._enter("save", args) is None:
+            self.saved.setdefault(name, {})[scope] = len(self.intents) - 1
+
+    def _enter(self, name: str, args: bytes) -> Past | None:
+        """The next entry: as the journal has it, or a new one of this slice."""
         self.check_alive(name)
         self.seq += 1
         if self.seq <= len(self.past):
             recorded = self.past[self.seq - 1]
             if recorded.name != name or recorded.args != args:
                 raise Diverged(_shown(recorded.name, recorded.args), _shown(name, args), self.line())
-            if blocks and recorded.outcome is not None:
-                self.now = recorded.at
-                self.steps = self.budget.steps
-                meter.lap()
-                return recorded.outcome
-        else:
-            if len(self.intents) >= self.budget.entries_per_slice:
-                raise signals.LimitExceeded("entries", f"more than {self.budget.entries_per_slice} entries in a slice")
-            if self.seq > self.budget.entries_per_run:
-                raise signals.LimitExceeded("entries", f"more than {self.budget.entries_per_run} entries in a run")
-            self.intents.append(Intent(name, args, self.line()))
-        return self._suspend() if blocks else None
+            return recorded
+        if len(self.intents) >= self.budget.entries_per_slice:
+            raise signals.LimitExceeded("entries", f"more than {self.budget.entries_per_slice} entries in a slice")
+        if self.seq > self.budget.entries_per_run:
+            raise signals.LimitExceeded("entries", f"more than {self.budget.entries_per_run} entries in a run")
+        self.intents.append(Intent(name, args, self.line()))
+        return None
 
     def check_alive(self, name: str) -> None:
         if self.dead:
@@ -258,8 +299,8 @@ class Script(RuleScope):
             frame = frame.f_back
         return self.returned_at
 
-    def _suspend(self) -> Outcome:
-        self.slice = Slice(self.slot, "blocked", self.intents, self.logs)
+    def _suspend(self, piece: Slice) -> Outcome:
+        self.slice = piece
         outcome = self._greenlet.parent.switch()
         if self.dead:
             raise signals.Ended()

@@ -17,12 +17,13 @@ from scriptrules.diagnostics import Diagnostic
 from scriptrules.function import FunctionSpec
 from scriptrules.jobs import JobType
 from scriptrules.journal import Intent
-from scriptrules.model import Failure
+from scriptrules.model import Failure, SecretRef
 from scriptrules.rulebook.metadata import Metadata
 
 HEADER = struct.Struct("<I")
 FRAME_MAX = 64 * 1024 * 1024  # bytes of a frame that a worker accepts: the supervisor is trusted
 REPLY_MAX = 8 * 1024 * 1024  # bytes of a frame that a supervisor accepts from a worker
+SUSPENDED = frozenset({"blocked", "load"})  # ends of slices after which a worker holds the script
 PROBLEMS = frozenset({"match_error", "match_limit"})  # why a task cannot be matched
 
 
@@ -40,10 +41,11 @@ class Budget(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What a blocking function returns (`value`, JSON) or raises (`error`)."""
+    """What a function returns (`value`, JSON, or a secret of which only the reference comes here) or raises."""
 
     value: bytes = b"null"
     error: Failure | None = None
+    secret: SecretRef | None = None
 
 
 class TaskView(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -112,7 +114,7 @@ class Take(msgspec.Struct, frozen=True, array_like=True, tag=4):
 
 
 class Past(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """An entry of the journal as a replay needs it. `outcome` None: still outstanding, or not a blocking one."""
+    """An entry of the journal as a replay needs it. `outcome` None: still outstanding, or nobody asks for it."""
 
     name: str
     args: bytes
@@ -134,6 +136,8 @@ class Replay(msgspec.Struct, frozen=True, array_like=True, tag=5):
 
 
 class Resume(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Let a script go on where it stands: with a new slice, or, where it read a variable, in the same one."""
+
     number: int
     slot: int
     outcome: Outcome
@@ -187,7 +191,8 @@ class Slice(msgspec.Struct, frozen=True, array_like=True):
     """What one slice did and how it ended.
 
     `end` is "blocked" (the last entry waits), "returned", "raised", "failed" (by `fail()`), "limit" or "diverged".
-    A slice that raised or met a limit has no entries: none of them takes effect.
+    A slice that raised or met a limit has no entries: none of them takes effect. One that ends by "load" has not ended:
+    it wants the variable that its last entry reads, before which there is what it has itself saved under that name.
     """
 
     slot: int

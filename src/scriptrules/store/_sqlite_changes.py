@@ -14,7 +14,7 @@ from scriptrules.store._sqlite_arrivals import Arrivals
 from scriptrules.store._sqlite_queries import QUERIES
 from scriptrules.store._sqlite_sightings import Sightings
 from scriptrules.store._sqlite_trees import grow
-from scriptrules.store.protocol import ON_TASKS, Change, Committed, Ingested, Wake, decide_keys
+from scriptrules.store.protocol import ON_TASKS, Change, Committed, Ingested, SecretVersion, Variable, Wake, decide_keys
 
 
 def ingest_tasks(connection: sqlite3.Connection, tasks: list[Task], arrivals: Arrivals) -> list[Ingested]:
@@ -57,8 +57,32 @@ def apply_change(connection: sqlite3.Connection, change: Change, arrivals: Arriv
         many(QUERIES["reopen_tasks"], change.reopened)
     if change.generated or change.ran:
         sightings.write(connection, change)
+    if change.variables:
+        put_variables(connection, change.variables, [])
+    if change.uses:
+        many(QUERIES["put_uses"], map(msgspec.structs.astuple, change.uses))
     ended = _end_tasks(connection, change) if change.ends else []
     return Committed(ended, _awake(connection, change, ended), arrivals.apply(connection, change))
+
+
+def put_variables(
+    connection: sqlite3.Connection, variables: Iterable[Variable], secrets: Iterable[SecretVersion]
+) -> None:
+    """Set and remove one after the other: the same name may be there twice."""
+    connection.executemany(QUERIES["put_secrets"], map(msgspec.structs.astuple, secrets))
+    for variable in variables:
+        if variable.value is None and variable.version is None:
+            connection.execute(QUERIES["remove_variable"], (variable.root, variable.name))
+            if not variable.root:
+                connection.execute(QUERIES["forget_unused"], (variable.name,))
+        else:
+            connection.execute(QUERIES["put_variable"], msgspec.structs.astuple(variable))
+
+
+def prune_variables(connection: sqlite3.Connection, before: int) -> None:
+    connection.execute(QUERIES["prune_variables"])
+    connection.execute(QUERIES["prune_uses"])
+    connection.execute(QUERIES["prune_secrets"], (before,))
 
 
 def _end_tasks(connection: sqlite3.Connection, change: Change) -> list[tuple[str, TaskState]]:

@@ -16,7 +16,20 @@ import msgspec
 from scriptrules.model import RUN_FINAL, TASK_FINAL, LogLine, Run, RunState, Source, Task, TaskState
 from scriptrules.rulebook.index import matches
 from scriptrules.sightings import DAY, DAYS_KEPT, Cell, Names, SeenEdge, join_cell, join_edge, tally
-from scriptrules.store.protocol import ON_TASKS, Change, Committed, Filter, Ingested, Mark, Wake, decide_keys, merge
+from scriptrules.store.protocol import (
+    ON_TASKS,
+    Change,
+    Committed,
+    Filter,
+    Ingested,
+    Mark,
+    SecretUse,
+    SecretVersion,
+    Variable,
+    Wake,
+    decide_keys,
+    merge,
+)
 from scriptrules.store.receiving import Shapes, pattern_of
 
 ON_KEYS = ON_TASKS | {"branch", "receive"}  # kinds of wakes that are found by their key
@@ -49,6 +62,9 @@ class MemoryStore:
         self._edges: dict[tuple[str, str, str], SeenEdge] = {}
         self._names = Names()
         self._day = 0  # the newest that cells were counted by
+        self._variables: dict[tuple[str, str], Variable] = {}
+        self._secrets: dict[tuple[str, int], SecretVersion] = {}
+        self._uses: set[SecretUse] = set()
 
     async def open(self) -> None:
         return
@@ -75,6 +91,34 @@ class MemoryStore:
 
     async def put_source(self, source: Source) -> None:
         self._sources.setdefault(source.digest, source)
+
+    async def put_variables(self, variables: list[Variable], secrets: list[SecretVersion]) -> None:
+        self._put_variables(variables, secrets)
+
+    def _put_variables(self, variables: Iterable[Variable], secrets: Iterable[SecretVersion]) -> None:
+        for secret in secrets:
+            self._secrets[secret.name, secret.version] = secret
+        for variable in variables:
+            if variable.value is not None or variable.version is not None:
+                self._variables[variable.root, variable.name] = variable
+                continue
+            self._variables.pop((variable.root, variable.name), None)
+            used = {(use.name, use.version) for use in self._uses}
+            for place, secret in list(self._secrets.items()):
+                if not variable.root and secret.name == variable.name and not secret.source and place not in used:
+                    del self._secrets[place]
+
+    async def prune_variables(self, before: int) -> None:
+        for root, name in list(self._variables):
+            if root and root not in self._tasks:
+                del self._variables[root, name]
+        self._uses = {use for use in self._uses if use.run in self._runs}
+        kept = {(use.name, use.version) for use in self._uses}
+        kept |= {(name, variable.version or 0) for (root, name), variable in self._variables.items() if not root}
+        for place in list(self._secrets):
+            later = (one for one in self._secrets.values() if one.name == place[0] and one.version > place[1])
+            if place not in kept and any(one.since < before for one in later):
+                del self._secrets[place]
 
     def _insert(self, tasks: Iterable[Task]) -> None:
         for task in tasks:
@@ -110,6 +154,8 @@ class MemoryStore:
             self._tasks[id] = _replace(self._tasks[id], state=TaskState.RUNNING, since=since, reason=None)
             self._open[id] = self._open.get(id, 0) + 1
         self._add_sightings(change)
+        self._put_variables(change.variables, ())
+        self._uses.update(change.uses)
         ended = self._end_tasks(change)
         return Committed(ended, self._awake(change, ended), self._arrive(change))
 
@@ -274,6 +320,21 @@ class MemoryStore:
 
     async def source(self, digest: str) -> Source | None:
         return self._sources.get(digest)
+
+    async def variables_named(self, root: str, name: str) -> list[Variable]:
+        places = dict.fromkeys([(root, name), ("", name)])
+        return [self._variables[place] for place in places if place in self._variables]
+
+    async def variables(self, root: str, after: str, limit: int) -> list[Variable]:
+        found = [variable for place, variable in sorted(self._variables.items()) if place[0] == root]
+        return [variable for variable in found if variable.name > after][:limit]
+
+    async def secret_versions(self, name: str | None) -> list[SecretVersion]:
+        found = [secret for secret in self._secrets.values() if name in (None, secret.name)]
+        return sorted(found, key=lambda secret: (secret.name, -secret.version))
+
+    async def secret_for(self, use: SecretUse) -> SecretVersion | None:
+        return self._secrets.get((use.name, use.version)) if use in self._uses else None
 
     async def counts(self) -> dict[str, dict[str, int]]:
         counts: dict[str, dict[str, int]] = {"tasks": {}, "runs": {}}

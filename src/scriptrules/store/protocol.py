@@ -63,6 +63,36 @@ class Mark(msgspec.Struct, frozen=True, gc=False):
     at: int
 
 
+class Variable(msgspec.Struct, frozen=True, gc=False):
+    """A variable of the store, or of a tree of tasks. With neither value nor version it is to be removed."""
+
+    root: str  # the task at the root of its tree; "" for the store's own
+    name: str
+    value: bytes | None  # JSON
+    since: int
+    by: str | None = None  # the run that saved it
+    version: int | None = None  # of a secret, whose values are `SecretVersion`s
+
+
+class SecretVersion(msgspec.Struct, frozen=True, gc=False):
+    """One value of a secret, sealed. Versions count from 1 for each name, wherever the values come from."""
+
+    name: str
+    version: int
+    source: str  # the source of variables that it came from; "" for what people have set
+    key: str  # id of the key that seals it
+    sealed: bytes
+    since: int
+
+
+class SecretUse(msgspec.Struct, frozen=True, gc=False):
+    """A run has loaded this version, and may need it for as long as the run is there."""
+
+    name: str
+    version: int
+    run: str
+
+
 class Change(msgspec.Struct):
     tasks: list[Task] = []
     moves: list[TaskMove] = []
@@ -78,6 +108,8 @@ class Change(msgspec.Struct):
     marks: list[Mark] = []  # inserted, or replaced
     generated: list[Generated] = []
     ran: list[Ran] = []
+    variables: list[Variable] = []  # set or removed, in this order
+    uses: list[SecretUse] = []
 
 
 def merge(changes: Sequence[Change]) -> list[Change]:
@@ -198,6 +230,22 @@ class Store(Protocol):
     async def put_source(self, source: Source) -> None:
         """Keep a source for as long as runs are pinned to it."""
 
+    async def put_variables(self, variables: list[Variable], secrets: list[SecretVersion]) -> None:
+        """Set or remove variables, and keep sealed values, all at once. Returns once that is durable.
+
+        Where a variable of the store is removed, values of that name that no run has loaded go with it.
+
+        Raises:
+            StoreUnavailable: nothing was changed.
+        """
+
+    async def prune_variables(self, before: int) -> None:
+        """Remove variables of trees that are gone, and values of secrets that no run refers to any more.
+
+        Args:
+            before: values are kept that others have taken the place of since then: a run may be about to refer to them.
+        """
+
     # ---- reading
 
     async def task(self, id: str) -> Task | None: ...
@@ -217,6 +265,18 @@ class Store(Protocol):
     async def source(self, digest: str) -> Source | None: ...
 
     async def marks(self) -> list[Mark]: ...
+
+    async def variables_named(self, root: str, name: str) -> list[Variable]:
+        """The variable of this tree, if there is one, and the store's own, if there is one."""
+
+    async def variables(self, root: str, after: str, limit: int) -> list[Variable]:
+        """The variables of a tree, or (root "") of the store, by name, after the given one."""
+
+    async def secret_versions(self, name: str | None) -> list[SecretVersion]:
+        """The values of a secret, or of all, newest first."""
+
+    async def secret_for(self, use: SecretUse) -> SecretVersion | None:
+        """The value that a run has loaded; None where it has not, or it is gone."""
 
     async def counts(self) -> dict[str, dict[str, int]]:
         """How many tasks and runs are in each state: ``{"tasks": {"done": 3}, "runs": {…}}``."""

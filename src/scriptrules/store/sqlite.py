@@ -21,11 +21,21 @@ from scriptrules.model import LogLine, Run, Source, Task
 from scriptrules.rulebook.index import is_literal, matches
 from scriptrules.sightings import DAY, Cell, SeenEdge
 from scriptrules.store._sqlite_arrivals import Arrivals
-from scriptrules.store._sqlite_changes import ingest_tasks, run_of, task_of
+from scriptrules.store._sqlite_changes import ingest_tasks, prune_variables, put_variables, run_of, task_of
 from scriptrules.store._sqlite_queries import QUERIES
 from scriptrules.store._sqlite_sightings import cells_of, edges_of
 from scriptrules.store._sqlite_writer import Writer
-from scriptrules.store.protocol import Change, Committed, Filter, Ingested, Mark, Wake
+from scriptrules.store.protocol import (
+    Change,
+    Committed,
+    Filter,
+    Ingested,
+    Mark,
+    SecretUse,
+    SecretVersion,
+    Variable,
+    Wake,
+)
 
 BUSY_TIMEOUT = 2.0  # seconds to wait for a lock that another process holds
 
@@ -148,6 +158,12 @@ class SqliteStore:
         row = (source.digest, msgspec.json.encode(source))
         await self._write(lambda connection: connection.execute(QUERIES["put_source"], row))
 
+    async def put_variables(self, variables: list[Variable], secrets: list[SecretVersion]) -> None:
+        await self._write(lambda connection: put_variables(connection, variables, secrets))
+
+    async def prune_variables(self, before: int) -> None:
+        await self._write(lambda connection: prune_variables(connection, before))
+
     async def _write(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
         assert self._writer is not None
         return await self._writer.perform(work)
@@ -225,6 +241,19 @@ class SqliteStore:
     async def source(self, digest: str) -> Source | None:
         rows = await self._read(QUERIES["source"], digest)
         return msgspec.json.decode(rows[0][0], type=Source) if rows else None
+
+    async def variables_named(self, root: str, name: str) -> list[Variable]:
+        return [Variable(*row) for row in await self._read(QUERIES["variables_named"], root, name)]
+
+    async def variables(self, root: str, after: str, limit: int) -> list[Variable]:
+        return [Variable(*row) for row in await self._read(QUERIES["variables"], root, after, limit)]
+
+    async def secret_versions(self, name: str | None) -> list[SecretVersion]:
+        return [SecretVersion(*row) for row in await self._read(QUERIES["secret_versions"], name)]
+
+    async def secret_for(self, use: SecretUse) -> SecretVersion | None:
+        rows = await self._read(QUERIES["secret_for"], use.name, use.version, use.run)
+        return SecretVersion(*rows[0]) if rows else None
 
     async def counts(self) -> dict[str, dict[str, int]]:
         return {

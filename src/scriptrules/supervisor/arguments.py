@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from scriptrules import clock
-from scriptrules.model import NAME, NAME_MAX
+from scriptrules.model import NAME, NAME_MAX, SecretRef
 from scriptrules.rulebook.index import PATTERN
 from scriptrules.sandbox.intrinsics import SLEEP_MAX
 
@@ -25,15 +25,33 @@ class GenerateArgs(_Strict, frozen=True):
     data: msgspec.Raw
 
 
+class SecretText(_Strict, frozen=True):
+    """A secret with text around it, as it stands in arguments: ``{"$secret": ["Bearer ", {"name", "version"}]}``."""
+
+    parts: list[str | SecretRef] = msgspec.field(name="$secret")
+
+
 class RunArgs(_Strict, frozen=True):
     host: str
     name: str
     image: str
-    args: list[str]
-    env: dict[str, str]
+    args: list[str | SecretText]
+    env: dict[str, str | SecretText]
     timeout: float | None
     retries: int
     options: dict[str, object]
+    secret_files: dict[str, str | SecretText] = {}
+
+
+class LoadArgs(_Strict, frozen=True):
+    name: TaskName
+    default: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class SaveArgs(_Strict, frozen=True):
+    name: TaskName
+    value: msgspec.Raw
+    scope: Literal["tree", "store"]
 
 
 class WaitArgs(_Strict, frozen=True):
@@ -65,6 +83,8 @@ class HoldArgs(_Strict, frozen=True):
 _object = msgspec.json.Decoder(dict).decode
 generate_args = msgspec.json.Decoder(GenerateArgs).decode
 run_args = msgspec.json.Decoder(RunArgs).decode
+load_args = msgspec.json.Decoder(LoadArgs).decode
+save_args = msgspec.json.Decoder(SaveArgs).decode
 wait_args = msgspec.json.Decoder(WaitArgs).decode
 sleep_args = msgspec.json.Decoder(SleepArgs).decode
 receive_args = msgspec.json.Decoder(ReceiveArgs).decode
@@ -77,6 +97,11 @@ def wake_moment(args: bytes) -> int:
         return clock.parse(msgspec.json.decode(args, type=SleepUntilArgs).time)
     except ValueError:
         raise WorkerLied("a time that is none") from None
+
+
+def secret_text(value: object) -> SecretText:
+    """A mark as what it stands for; raises ValidationError where it cannot be one."""
+    return msgspec.convert(value, SecretText)
 
 
 def check_object(data: bytes) -> None:

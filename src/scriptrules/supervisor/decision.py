@@ -10,7 +10,7 @@ from scriptrules.clock import SECOND
 from scriptrules.journal import Record
 from scriptrules.model import RUN_FINAL, Run, RunState, Task
 from scriptrules.sandbox.wire import Outcome
-from scriptrules.store.protocol import Wake
+from scriptrules.store.protocol import SecretUse, Variable, Wake
 from scriptrules.supervisor.states import RUN
 
 
@@ -51,6 +51,8 @@ class Decision(msgspec.Struct):
     tasks: list[Task] = []
     wakes: list[Wake] = []
     done: list[Wake] = []
+    variables: list[Variable] = []
+    uses: list[SecretUse] = []
     effects: list[Effect] = []
     ended: bool = False  # the run has reached a final state by this
 
@@ -63,6 +65,7 @@ class Setting(msgspec.Struct, frozen=True):
     retries: dict[str, int]  # of plugin functions
     hop_max: int
     call_depth_max: int
+    secrets: dict[str, list[str]] = {}  # of plugin functions: the parameters that accept secrets
 
 
 def move(decision: Decision, state: RunState, now: int, reason: str | None = None, **changes: object) -> None:

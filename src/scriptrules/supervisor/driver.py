@@ -33,6 +33,7 @@ from scriptrules.supervisor.live import LiveRun, LiveRuns
 from scriptrules.supervisor.matching import view_of
 from scriptrules.supervisor.sightings import note_decision
 from scriptrules.supervisor.timers import Timers
+from scriptrules.supervisor.variables import Variables
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +56,7 @@ class Driver:
         clock: Clock,
         background: Background,
         observers: Observers,
+        variables: Variables,
     ) -> None:
         self.commits = 0  # grows with every commit: whoever shows something looks again
         self.executions: Executions | None = None  # set before the first run is driven
@@ -63,6 +65,7 @@ class Driver:
         self.offer: Callable[[Iterable[Task]], None] = _nobody  # gets them once they are
         self.notice: Callable[[Iterable[Generated]], None] = _unnoticed  # gets what was generated, once it is committed
         self.cancel_quietly: Callable[[str], Coroutine[Any, Any, None]] = _no_one  # a task that nobody waits for now
+        self._variables = variables
         self._store = store
         self._pool = pool
         self._live = live
@@ -124,6 +127,8 @@ class Driver:
         self.announce(task for task in decision.tasks if task.state is TaskState.NEW)
         change.wakes += decision.wakes
         change.done += decision.done
+        change.variables += decision.variables
+        change.uses += decision.uses
         if run.state is RunState.FAILED and run.error is not None:
             error = f"{run.error.type}: {run.error.message}"
             log.warning("run.failed", run=run.id, rule=run.rule, task=run.task, error=error, line=run.error.line)
@@ -188,8 +193,9 @@ class Driver:
             return
         self._live.cool(live)
         live.busy = True
-        now = live.entries[-1].ended or self._clock()
+        self._resume(live, worker, slot, outcome, live.entries[-1].ended or self._clock())
 
+    def _resume(self, live: LiveRun, worker: Worker, slot: int, outcome: wire.Outcome, now: int) -> None:
         self._pool.submit_to(
             worker,
             Job(
@@ -200,10 +206,49 @@ class Driver:
             ),
         )
 
+    def read(self, live: LiveRun, worker: Worker, piece: wire.Slice) -> None:
+        """A slice stands still for a variable: let it go on with it. Nothing of the slice is committed by this."""
+        self._live.warm(live, worker, piece.slot)
+        live.busy = True  # nobody else may replay it meanwhile
+        self._background.spawn(self._answer_load(live, worker, piece))
+
+    async def _answer_load(self, live: LiveRun, worker: Worker, piece: wire.Slice) -> None:
+        try:
+            answer = await self._variables.answer(live.task.root, piece.entries)
+        except WorkerLied as error:
+            worker.kill(f"killed because it lied: {error}", found=True)
+            self._lost_run(live, Loss(f"found lying: {error}", suspect=True))
+            return
+        live.busy = False
+        if self._is_stale(live):
+            stale = live.stale
+            self._live.give_up(live)
+            live.stale = stale
+            self._forget_slice(live)
+        elif live.worker is None or not live.worker.alive:
+            self.replay(live)  # evicted, or its worker has died: the slice is executed again
+        else:
+            worker, slot = live.worker, live.slot
+            self._live.cool(live)
+            live.busy = True
+            live.answers.append(answer)
+            self._resume(live, worker, slot, answer[1], self._clock())
+
+    @staticmethod
+    def _is_stale(live: LiveRun) -> bool:
+        """Whether the run was cancelled, or retried, while its slice was under way: what that did does not count."""
+        return live.run.state in RUN_FINAL or live.run.state is RunState.WAITING or live.stale
+
+    def _forget_slice(self, live: LiveRun) -> None:
+        if live.stale and live.run.state is RunState.QUEUED:
+            self.replay(live)
+        live.stale = False
+
     def replay(self, live: LiveRun) -> None:
         """Execute a run from the top, in whichever worker has time."""
         if not live.busy:
             live.busy = True
+            live.answers = []
             self._background.spawn(self._replay_from_source(live))
 
     async def _replay_from_source(self, live: LiveRun) -> None:
@@ -242,17 +287,20 @@ class Driver:
                 self.replay(live)
             return
         live.asked_again = False
-        if live.run.state in RUN_FINAL or live.run.state is RunState.WAITING or live.stale:
-            # It was cancelled, or retried, while the slice was under way: what the slice did does not count.
-            if piece.end == "blocked":
+        if self._is_stale(live):
+            if piece.end in wire.SUSPENDED:
                 worker.warm += 1
                 self._pool.evict(worker, [piece.slot])
-            if live.stale and live.run.state is RunState.QUEUED:
-                self.replay(live)
-            live.stale = False
+            self._forget_slice(live)
             return
+        if piece.end == "load":
+            self.read(live, worker, piece)
+            return
+        answers, live.answers = live.answers, []
         try:
-            decision = transitions.on_slice(live.run, live.entries, live.task, piece, self._clock(), self._setting)
+            decision = transitions.on_slice(
+                live.run, live.entries, live.task, piece, self._clock(), self._setting, answers
+            )
         except WorkerLied as error:
             worker.kill(f"killed because it lied: {error}", found=True)
             self._lost_run(live, Loss(f"found lying: {error}", suspect=True))
@@ -266,10 +314,8 @@ class Driver:
     def _lost_run(self, live: LiveRun, loss: Loss) -> None:
         """The worker died; the run is replayed elsewhere, unless it was what killed it."""
         live.busy = False
-        if live.stale or live.run.state in (RunState.WAITING, *RUN_FINAL):
-            if live.stale and live.run.state is RunState.QUEUED:
-                self.replay(live)
-            live.stale = False
+        if self._is_stale(live):
+            self._forget_slice(live)
             return
         accused = loss.ack is not None and loss.ack.rule == live.run.rule
         live.suspected += loss.suspect or (loss.ack is not None and not accused)

@@ -13,7 +13,7 @@ from scriptrules.store.receiving import key_of
 from scriptrules.supervisor.arguments import generate_args, receive_args, run_args, wait_args
 
 ENGINE = frozenset(
-    {"run", "wait", "emit", "return", "call", "receive", "sleep", "sleep_until", "hold"}
+    {"run", "wait", "emit", "return", "call", "receive", "sleep", "sleep_until", "hold", "load", "save"}
 )  # carried out by the engine itself
 OUTSIDE = frozenset({"wait", "sleep", "receive", "sleep_until", "hold"})  # what begins a new count of hops
 
@@ -29,6 +29,8 @@ def outcome_of(entry: Entry, known: Sequence[Entry]) -> Outcome:
     """What a blocking entry that has ended gives its script."""
     if entry.error is not None:
         return Outcome(error=entry.error)
+    if entry.secret is not None:
+        return Outcome(secret=entry.secret)
     if entry.name != "wait" or entry.result is None:
         return Outcome(entry.result or b"null")
     ready = msgspec.json.decode(entry.result)["ready"]
@@ -52,11 +54,12 @@ def _result_of(entry: Entry, tree: bool) -> dict[str, object]:
 
 def past_of(entries: Sequence[Entry], blocking: frozenset[str], began: int) -> list[Past]:
     """The journal as a replay needs it."""
+    given = blocking | {"load"}
     return [
         Past(
             entry.name,
             entry.args,
-            outcome_of(entry, entries) if entry.name in blocking and entry.state in ENTRY_FINAL else None,
+            outcome_of(entry, entries) if entry.name in given and entry.state in ENTRY_FINAL else None,
             entry.ended or began,
         )
         for entry in entries

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 import msgspec
@@ -16,7 +16,7 @@ import structlog
 
 from scriptrules.clock import Clock
 from scriptrules.config import Config
-from scriptrules.errors import HostUnavailable, InvalidRequest, ScriptrulesError, nearest
+from scriptrules.errors import HostUnavailable, InvalidRequest, ScriptrulesError, SecretsUnavailable, nearest
 from scriptrules.function import Function
 from scriptrules.model import (
     Entry,
@@ -32,9 +32,12 @@ from scriptrules.model import (
 )
 from scriptrules.plugins.executor import Executor, LogChunk, Placed
 from scriptrules.plugins.manager import Plugins
-from scriptrules.supervisor.arguments import run_args
+from scriptrules.redaction import KNOWN
+from scriptrules.supervisor.arguments import SecretText, run_args
 from scriptrules.supervisor.entries import failed_result
 from scriptrules.supervisor.hosts import Host, HostShape, Waiting, make_hosts
+from scriptrules.supervisor.redacted import redacted_chunks, redacted_result
+from scriptrules.supervisor.references import Fill, fill_function, filled, in_function, in_run
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +73,7 @@ class Executions:
         ended: called with the outcome.
         look_up: a run, its task and the entry of a start whose turn it is; None where it is over.
         refill: called where the store has starts that memory had no room for.
+        reveal: awaited with a run's id and the secrets in an entry's arguments; gives what fills them in.
     """
 
     def __init__(
@@ -82,7 +86,9 @@ class Executions:
         ended: Callable[[Outcome], None],
         look_up: Callable[[str, int], Awaitable[tuple[Run, Task, Entry] | None]],
         refill: Callable[[], Coroutine[Any, Any, None]],
+        reveal: Callable[[str, Iterable[SecretText]], Awaitable[Fill]],
     ) -> None:
+        self._reveal = reveal
         self.draining = False
         self._plugins = plugins
         self._started = started
@@ -209,7 +215,8 @@ class Executions:
         """What the execution of an entry has written, as far as its host still has it."""
         host = self.hosts.get(run_args(entry.args).host)
         if host is not None:
-            async for chunk in host.executor.logs(execution_key(run, entry.seq, entry.attempt), follow):
+            key = execution_key(run, entry.seq, entry.attempt)
+            async for chunk in redacted_chunks(host.executor.logs(key, follow)):
                 yield chunk
 
     # ---- slots
@@ -282,18 +289,40 @@ class Executions:
                     f"there is no host {request.host!r}{nearest(request.host, self.hosts)} Add [hosts.{request.host}] "
                     f"to scriptrules.toml. Configured: {', '.join(sorted(self.hosts)) or 'none'}."
                 )
-            await self._ensure(host.executor, request, may_create=entry.state is EntryState.PENDING)
+            pending = entry.state is EntryState.PENDING
+            request = request_of(key, run, task, entry, await self._fill_of(key, run, entry, patient=not pending))
+            await self._ensure(host.executor, request, may_create=pending)
         except ScriptrulesError as error:
-            failure = Failure(type(error).__name__, error.message, code=error.code)
-            self._report(key, failed_result(request.host, error.message), failure, verdict)
+            message = KNOWN.text(error.message)
+            failure = Failure(type(error).__name__, message, code=error.code)
+            self._report(key, failed_result(request.host, message), failure, verdict)
         except Exception as error:
             kind = host.kind if host else None
             log.exception("executor.broken", host=request.host, executor=kind, key=key)
-            message = f"the executor {kind!r} of host {request.host} failed: {error!r}"
+            message = KNOWN.text(f"the executor {kind!r} of host {request.host} failed: {error!r}")
             failure = Failure("PluginError", message, code="SR860")
             self._report(key, failed_result(request.host, message), failure, Verdict.UNKNOWN)
         finally:
             self._doing.pop(key, None)
+
+    async def _fill_of(self, key: str, run: Run, entry: Entry, patient: bool) -> Fill:
+        """What fills in the secrets of a start.
+
+        Args:
+            patient: wait until they can be read. What was started must be redacted, so it cannot be taken up before.
+        """
+        texts = in_run(run_args(entry.args))
+        pause = RETRY_FIRST
+        while True:
+            try:
+                return await self._reveal(run.id, texts)
+            except SecretsUnavailable as error:
+                if not patient:
+                    raise
+                log.warning("execution.waits_for_key", key=key, problem=error.message, again=pause)
+                self._doing[key] = error.message
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, RETRY_MAX)
 
     async def _ensure(self, executor: Executor, request: ExecutionRequest, may_create: bool) -> None:
         pause = RETRY_FIRST
@@ -333,13 +362,13 @@ class Executions:
 
     def _take(self, host: Host, key: str, result: ExecutionResult) -> None:
         try:
-            body = msgspec.json.encode(msgspec.structs.replace(result, host=result.host or host.name))
+            body = msgspec.json.encode(redacted_result(result, host.name))
             parse_key(key)
         except (TypeError, ValueError) as error:
             log.error("executor.rubbish", host=host.name, executor=host.kind, key=key, problem=repr(error))
             return
         failed = result.status != "done"
-        failure = Failure("ExecutionFailed", result.reason or "it failed") if failed else None
+        failure = Failure("ExecutionFailed", KNOWN.text(result.reason or "it failed")) if failed else None
         self._host_of.setdefault(key, host.name)
         self._report(key, body, failure, result.verdict)
 
@@ -380,33 +409,43 @@ class Executions:
             message = f"no plugin has the function {entry.name!r} any more. Restore the plugin and retry the run."
             self._report(key, None, Failure("PluginError", message, code="SR860"), None)
             return
-        positional, named = _bind(function, msgspec.json.decode(entry.args))
-        if "key" in inspect.signature(function.call).parameters:
-            named["key"] = key
+        arguments, accepting = msgspec.json.decode(entry.args), function.spec.secrets
         try:
+            if accepting:
+                fill = await self._reveal(run.id, in_function(arguments, accepting))
+                arguments = fill_function(arguments, accepting, fill)
+            positional, named = _bind(function, arguments)
+            if "key" in inspect.signature(function.call).parameters:
+                named["key"] = key
             async with asyncio.timeout(function.timeout):
                 value = await function.call(*positional, **named)
-            body = msgspec.json.encode(value)
+            body = msgspec.json.encode(KNOWN.value(msgspec.to_builtins(value, str_keys=True)))
         except TimeoutError:
             message = f"{entry.name}() did not answer within {function.timeout:g} s"
             self._report(key, None, Failure("TimeoutError", message), None)
         except Exception as error:
             log.warning("function.failed", function=entry.name, run=run.id, seq=entry.seq, problem=repr(error))
-            self._report(key, None, Failure(type(error).__name__, f"{entry.name}(): {error}"), None)
+            message = KNOWN.text(f"{entry.name}(): {error}")
+            self._report(key, None, Failure(type(error).__name__, message), None)
         else:
             self._report(key, body, None, None)
 
 
-def request_of(key: str, run: Run, task: Task, entry: Entry) -> ExecutionRequest:
-    """What an entry asks of its host."""
+def _veil(_: SecretText) -> str:
+    return "secret"
+
+
+def request_of(key: str, run: Run, task: Task, entry: Entry, fill: Fill = _veil) -> ExecutionRequest:
+    """What an entry asks of its host; without `fill`, no secret is in it, and it cannot be started."""
     args = run_args(entry.args)
     return ExecutionRequest(
         key=key,
         host=args.host,
         name=args.name,
         image=args.image,
-        args=args.args,
-        env=args.env,
+        args=[filled(value, fill) for value in args.args],
+        env={name: filled(value, fill) for name, value in args.env.items()},
+        secret_files={path: filled(value, fill) for path, value in args.secret_files.items()},
         timeout=args.timeout,
         options=args.options,
         input=task.data,

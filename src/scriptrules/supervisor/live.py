@@ -13,6 +13,7 @@ from scriptrules.errors import NotFound
 from scriptrules.model import Entry, Run, Source, Task
 from scriptrules.sandbox.pool import Pool, Worker
 from scriptrules.store.protocol import Store
+from scriptrules.supervisor.references import Answer
 
 SOURCES_KEPT = 256  # pinned sources in memory
 
@@ -21,6 +22,7 @@ class LiveRun:
     """A run in memory. `worker` and `slot` say where its script is suspended, if it is."""
 
     __slots__ = (
+        "answers",
         "asked_again",
         "busy",
         "entries",
@@ -46,6 +48,7 @@ class LiveRun:
         self.asked_again = False
         self.suspected = 0  # times that a worker died with it first in line, for no reason that is known
         self.uncommitted = 0  # decisions that are on their way to the disk
+        self.answers: list[Answer] = []  # what the loads of the slice under way were told
 
 
 class LiveRuns:

@@ -177,6 +177,8 @@ class Matcher:
                 self._live.add(live)
                 if piece is not None and piece.end == "blocked":
                     self._live.warm(live, worker, piece.slot)
+                elif piece is not None and piece.end == "load":
+                    self._driver.read(live, worker, piece)
             if decision.run.slot is not None:
                 self._limits.enter(decision.run, admissions[decision.run.rule])
             if piece is not None and piece.fatal:
@@ -220,7 +222,8 @@ class Matcher:
             self._decided.add(task.id)
 
     def _drop_slices(self, worker: Worker, taken: wire.Taken) -> None:
-        slots = [started.slice.slot for started in taken.runs if started.slice and started.slice.end == "blocked"]
+        pieces = (started.slice for started in taken.runs)
+        slots = [piece.slot for piece in pieces if piece is not None and piece.end in wire.SUSPENDED]
         if slots:
             worker.warm += len(slots)
             self._pool.evict(worker, slots)

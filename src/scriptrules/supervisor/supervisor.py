@@ -29,6 +29,7 @@ from scriptrules.supervisor.limits import QUEUED, RunLimits
 from scriptrules.supervisor.live import LiveRuns
 from scriptrules.supervisor.matcher import Matcher
 from scriptrules.supervisor.rules import Rules
+from scriptrules.supervisor.variables import Variables
 from scriptrules.supervisor.verbs import Verbs
 
 log = structlog.get_logger(__name__)
@@ -65,6 +66,7 @@ class Supervisor:
         self.live = LiveRuns(store, self.pool, config.sandbox.warm_runs)
         self.pool.gone = self.live.worker_gone
         self.limits = RunLimits(self._limit_of, lambda rule: self.rules.newest(rule) is not None)
+        self.variables = Variables(config, store, plugins, clock)
         self.driver = Driver(
             store,
             self.pool,
@@ -74,6 +76,7 @@ class Supervisor:
             clock,
             self._background,
             observers,
+            self.variables,
         )
         self.matcher = Matcher(
             store,
@@ -116,7 +119,9 @@ class Supervisor:
                 self.driver.execution_ended,
                 self._look_up,
                 self._begin_outstanding,
+                self.variables.reveal,
             )
+            await self.variables.start()
             self.driver.executions = self.executions
             await self.pool.start()
             self._check_walls()
@@ -138,6 +143,7 @@ class Supervisor:
         if self.executions is not None:
             await self.executions.close()
         await self._background.close()
+        await self.variables.close()
         await self.pool.close()
         self.plugins.hook.scriptrules_stopping(config=self.config)
         await self.store.close()
@@ -291,6 +297,7 @@ def _setting(config: Config, plugins: Plugins, new_id: Ids) -> Setting:
         {name: function.retries for name, function in functions if not function.spec.intrinsic},
         config.flow.hop_max,
         config.flow.call_depth_max,
+        {name: function.spec.secrets for name, function in functions if function.spec.secrets},
     )
 
 

@@ -31,13 +31,14 @@ from scriptrules.model import (
     Retries,
     Run,
     RunState,
+    SecretRef,
     Task,
     TaskState,
     Verdict,
     execution_key,
 )
 from scriptrules.sandbox.wire import ReceivedTask, Slice
-from scriptrules.store.protocol import Wake
+from scriptrules.store.protocol import SecretUse, Variable, Wake
 from scriptrules.supervisor.arguments import (
     GenerateArgs,
     WorkerLied,
@@ -45,8 +46,10 @@ from scriptrules.supervisor.arguments import (
     check_object,
     generate_args,
     hold_args,
+    load_args,
     receive_args,
     run_args,
+    save_args,
     sleep_args,
     wait_args,
     wake_moment,
@@ -63,6 +66,7 @@ from scriptrules.supervisor.entries import (
     receive_wakes,
     task_wakes,
 )
+from scriptrules.supervisor.references import Answer, answer_to, secrets_in
 from scriptrules.supervisor.states import EXITS
 
 SEQ_MAX = 1 << 31
@@ -72,15 +76,29 @@ FOR_GOOD = frozenset({"Cancelled", "InvalidRequest", "PolicyRefused"})  # failur
 # ---- facts from the worker
 
 
-def on_slice(run: Run, entries: Sequence[Entry], task: Task, piece: Slice, now: int, setting: Setting) -> Decision:
-    """A slice has ended.
+def on_slice(
+    run: Run,
+    entries: Sequence[Entry],
+    task: Task,
+    piece: Slice,
+    now: int,
+    setting: Setting,
+    answers: Sequence[Answer] = (),
+) -> Decision:
+    """A slice has ended, or (as the first of a run) stands still for a variable.
+
+    Args:
+        answers: what its loads were told, in their order.
 
     Raises:
         WorkerLied: the slice cannot have come from an honest worker.
     """
     decision = Decision(run)
+    if piece.end == "load":
+        move(decision, RunState.RUNNING, now)
+        return decision
     if piece.end in ("blocked", "returned", "failed"):
-        _take_entries(decision, entries, task, piece, now, setting)
+        _take_entries(decision, entries, task, piece, now, setting, answers)
     _check_logs(piece)
     known = updated(entries, decision.records)
     if piece.end == "blocked":
@@ -106,12 +124,22 @@ def _check_logs(piece: Slice) -> None:
 
 
 def _take_entries(
-    decision: Decision, entries: Sequence[Entry], task: Task, piece: Slice, now: int, setting: Setting
+    decision: Decision,
+    entries: Sequence[Entry],
+    task: Task,
+    piece: Slice,
+    now: int,
+    setting: Setting,
+    answers: Sequence[Answer],
 ) -> None:
     """Turn what the slice did into a record, new tasks, wakes and effects."""
     if not piece.entries:
         return
     results: dict[int, msgspec.Raw] = {}
+    errors: dict[int, Failure] = {}
+    secrets: dict[int, SecretRef] = {}
+    known = {entry.secret for entry in entries if entry.secret is not None}
+    told = iter(answers)
     waited = any(came_from_outside(entry, entries) for entry in entries)
     last = len(piece.entries) - 1
     rows = []
@@ -122,12 +150,24 @@ def _take_entries(
             raise WorkerLied(f"entry {seq} ({intent.name}) cannot stand where it does")
         try:
             child = _carry_out(decision, task, intent.name, intent.args, seq, now, waited, setting)
+            if intent.name == "load":
+                outcome = answer_to(intent.args, next(told, None))
+                if outcome.error is not None:
+                    errors[seq] = outcome.error
+                elif outcome.secret is not None:
+                    secrets[seq] = outcome.secret
+                    known.add(outcome.secret)
+                    decision.uses.append(SecretUse(outcome.secret.name, outcome.secret.version, decision.run.id))
+                else:
+                    results[seq] = msgspec.Raw(outcome.value)
+            elif not secrets_in(intent.name, intent.args, setting.secrets) <= known:
+                raise WorkerLied(f"entry {seq} ({intent.name}) has a secret that its run has not loaded")
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise WorkerLied(f"arguments of {intent.name}: {error}") from None
         if child is not None:
             results[seq] = msgspec.Raw(msgspec.json.encode({"task": child.id}))
         rows.append((intent.name, msgspec.Raw(intent.args), intent.line))
-    decision.records.append(SliceRecord(now, rows, results))
+    decision.records.append(SliceRecord(now, rows, results, errors, secrets))
 
 
 def _carry_out(
@@ -157,6 +197,12 @@ def _carry_out(
                 decision.wakes.append(Wake(run.id, seq, "timer", due=now + int(timeout * clock.SECOND)))
         case "hold":
             hold_args(args)
+        case "load":
+            load_args(args)
+        case "save":
+            saved = save_args(args)
+            root = task.root if saved.scope == "tree" else ""
+            decision.variables.append(Variable(root, saved.name, bytes(saved.value), now, run.id))
         case _:
             if name not in setting.retries:
                 raise WorkerLied(f"there is no function {name!r}")

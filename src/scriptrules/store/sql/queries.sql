@@ -100,6 +100,34 @@ SELECT name, spec, at FROM marks;
 -- name: put_source
 INSERT OR IGNORE INTO sources (digest, body) VALUES (?, ?);
 
+-- name: put_variable
+INSERT OR REPLACE INTO variables (root, name, value, since, by, version) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: remove_variable
+DELETE FROM variables WHERE root = ? AND name = ?;
+
+-- name: put_secrets
+INSERT OR REPLACE INTO secrets (name, version, source, key, sealed, since) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: put_uses
+INSERT OR IGNORE INTO secret_uses (name, version, run) VALUES (?, ?, ?);
+
+-- name: forget_unused
+DELETE FROM secrets WHERE name = ?1 AND source = ''
+AND NOT EXISTS (SELECT 1 FROM secret_uses u WHERE u.name = ?1 AND u.version = secrets.version);
+
+-- name: prune_variables
+DELETE FROM variables WHERE root <> '' AND NOT EXISTS (SELECT 1 FROM tasks WHERE id = variables.root);
+
+-- name: prune_uses
+DELETE FROM secret_uses WHERE NOT EXISTS (SELECT 1 FROM runs WHERE id = secret_uses.run);
+
+-- name: prune_secrets
+DELETE FROM secrets
+WHERE NOT EXISTS (SELECT 1 FROM secret_uses u WHERE u.name = secrets.name AND u.version = secrets.version)
+AND NOT EXISTS (SELECT 1 FROM variables v WHERE v.root = '' AND v.name = secrets.name AND v.version = secrets.version)
+AND EXISTS (SELECT 1 FROM secrets n WHERE n.name = secrets.name AND n.version > secrets.version AND n.since < ?);
+
 -- name: wakes_on_ended_tasks
 SELECT run, seq, kind, key, due FROM wakes
 WHERE kind IN ('task', 'call') AND key IN (SELECT value FROM json_each(?));
@@ -172,6 +200,21 @@ SELECT id, at, seq, stream, text, fields FROM logs WHERE run = ? AND id > ? ORDE
 
 -- name: source
 SELECT body FROM sources WHERE digest = ?;
+
+-- name: variables_named
+SELECT root, name, value, since, by, version FROM variables WHERE root IN (?1, '') AND name = ?2 ORDER BY root DESC;
+
+-- name: variables
+SELECT root, name, value, since, by, version FROM variables WHERE root = ? AND name > ? ORDER BY name LIMIT ?;
+
+-- name: secret_versions
+SELECT name, version, source, key, sealed, since FROM secrets WHERE ?1 IS NULL OR name = ?1
+ORDER BY name, version DESC;
+
+-- name: secret_for
+SELECT s.name, s.version, s.source, s.key, s.sealed, s.since
+FROM secrets s JOIN secret_uses u ON u.name = s.name AND u.version = s.version
+WHERE s.name = ? AND s.version = ? AND u.run = ?;
 
 -- name: task_counts
 SELECT state, count(*) FROM tasks GROUP BY state;
