@@ -18,8 +18,17 @@ from pathlib import Path
 
 import docker
 
+from dockerparts import Certificates, free_port
+
 IMAGE = "busybox:test"
 NAMESAKES = "sh sleep cat echo true false kill env head yes tail id touch seq sed".split()  # noqa: SIM905
+PROGRAMS = {  # and the Debian packages that have them
+    "dockerd": "docker.io",
+    "busybox": "busybox-static",
+    "docker-registry": "docker-registry",
+    "sshd": "openssh-server",
+    "ssh": "openssh-client",
+}
 START_TIMEOUT = 60.0  # seconds
 
 
@@ -27,7 +36,7 @@ def missing() -> str | None:
     """Why no engine can be started here; None where one can."""
     if os.geteuid() != 0:
         return "a Docker engine of our own needs root. Run the tests as root, or in a container that is."
-    for program, package in (("dockerd", "docker.io"), ("busybox", "busybox-static")):
+    for program, package in PROGRAMS.items():
         if _which(program) is None:
             return f"there is no {program}. On Debian: apt-get install {package}."
     if b"/ld-" in Path(_which("busybox") or "").read_bytes()[:4096]:
@@ -40,12 +49,18 @@ def _which(program: str) -> str | None:
 
 
 class PrivateEngine:
-    """A dockerd with all of its state in one folder; containers go on while it is down, as on a well kept host."""
+    """A dockerd with all of its state in one folder; containers go on while it is down, as on a well kept host.
 
-    def __init__(self) -> None:
+    Args:
+        tls: makes it listen on loopback too, for clients with a certificate; `tls_url` is where.
+    """
+
+    def __init__(self, tls: Certificates | None = None) -> None:
         # Not pytest's tmp_path: a socket's path has at most 107 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="sr-docker-"))
         self.url = f"unix://{self.folder}/s"
+        self.tls_url = f"tcp://127.0.0.1:{free_port()}" if tls else ""
+        self._tls = tls
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -53,6 +68,9 @@ class PrivateEngine:
         arguments = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--live-restore"]
         for flag, name in (("--data-root", "data"), ("--exec-root", "exec"), ("-p", "pid")):
             arguments += [flag, str(self.folder / name)]
+        if self._tls:
+            arguments += ["-H", self.tls_url, "--tlsverify", "--tlscacert", str(self._tls.ca)]
+            arguments += ["--tlscert", str(self._tls.server_cert), "--tlskey", str(self._tls.server_key)]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [_which("dockerd") or "dockerd", *arguments, "-H", self.url],

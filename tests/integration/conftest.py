@@ -7,6 +7,27 @@ from collections.abc import Iterator
 import pytest
 
 import engine as engines
+from dockerparts import Certificates
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Of an engine that listens with TLS, and of its client."""
+    return Certificates(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="session")
+def far_engine(certificates: Certificates) -> Iterator[engines.PrivateEngine]:
+    """A second engine, reached by TLS on loopback, with an image that only it has."""
+    if reason := engines.missing():
+        pytest.skip(reason)
+    made = engines.PrivateEngine(tls=certificates)
+    try:
+        made.start()
+        made.load_image("far:test")
+        yield made
+    finally:
+        made.remove()
 
 
 @pytest.fixture(scope="session")

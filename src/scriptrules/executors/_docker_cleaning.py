@@ -56,10 +56,11 @@ class Cleaning:
         found = await self._containers.find(key)
         if found is None or not self._containers.is_ours(found, key):
             return
-        if found["Config"]["Labels"].get(policy.LABEL_KEEP) == "1":
-            return
-        container = found["Id"]
-        if self._table.keep_for:
+        container, labels = found["Id"], found["Config"]["Labels"]
+        if labels.get(policy.LABEL_KEEP) == "1":
+            await self._containers.wipe(container, labels)
+        elif self._table.keep_for:
+            await self._containers.wipe(container, labels)
             name = self._containers.name_of(key) + RELEASED
             await self._engine.request(lambda client: client.rename(container, name))
             await self._sweep(container)

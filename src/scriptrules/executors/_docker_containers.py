@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
+
+import msgspec
 
 from scriptrules.errors import InvalidRequest
 from scriptrules.executors import _docker_policy as policy
 from scriptrules.executors._docker_engine import Engine, EngineError
+from scriptrules.executors._docker_pull import Pulls
+from scriptrules.executors._docker_result import input_archive, secret_archive
 from scriptrules.model import ExecutionRequest
 from scriptrules.plugins.executor import ExecutorContext, Placed
 
@@ -28,15 +34,20 @@ class Containers:
         self._table = table
         self._context = context
         self._owner = owner
+        self._pulls = Pulls(engine, table, context.host, context.base_dir)
 
     def name_of(self, key: str) -> str:
         store = re.sub(r"[^a-zA-Z0-9_.-]", "", self._context.store_id)[:8]
         return f"scriptrules-{store}-{key}"
 
-    async def create(self, request: ExecutionRequest) -> str | None:
+    async def create(self, request: ExecutionRequest, stopped: asyncio.Event) -> str | None:
         """The id of a new container; None where its name is taken.
 
+        Args:
+            stopped: set where it is not wanted any more; a pull is given up then.
+
         Raises:
+            PullStopped: it was.
             InvalidRequest: the engine refuses it, or its image cannot be had.
             HostUnavailable: the engine cannot be reached; the container may exist or not.
         """
@@ -45,17 +56,19 @@ class Containers:
         body = policy.container_body(self._table, request, options, labels)
         name = self.name_of(request.key)
         if self._table.pull == "always":
-            await self._pull(request.image)
+            await self._pull(request, options, stopped)
         for may_pull in (self._table.pull == "missing", False):
             try:
-                made = await self._engine.request(lambda client: client.create_container_from_config(body, name))
+                made = await self._engine.request(
+                    lambda client: client.create_container_from_config(body, name, options.platform)
+                )
                 return str(made["Id"])
             except EngineError as error:
                 if error.status == 409:
                     return None
                 missing = error.status == 404 and "no such image" in error.message.lower()
                 if missing and may_pull:
-                    await self._pull(request.image)
+                    await self._pull(request, options, stopped)
                 elif missing:
                     raise InvalidRequest(
                         f"the image {request.image!r} is not on host {self._context.host!r}, which is configured with "
@@ -65,14 +78,32 @@ class Containers:
                     raise InvalidRequest(f"the engine refused: {error.message}. Correct run()'s arguments.") from None
         raise AssertionError("the second attempt returns or raises")
 
-    async def _pull(self, image: str) -> None:
+    async def _pull(self, request: ExecutionRequest, options: policy.Options, stopped: asyncio.Event) -> None:
+        def tell(sentence: str) -> None:
+            self._context.report(request.key, sentence)
+
         try:
-            await self._engine.pull(image)
-        except EngineError as error:
-            raise InvalidRequest(
-                f"the image {image!r} cannot be pulled on host {self._context.host!r}: {error.message}. "
-                f"Correct its name, or load it there."
-            ) from None
+            await self._pulls.pull(request.image, options.platform, tell, stopped)
+        finally:
+            self._context.report(request.key, None)
+
+    async def fill(self, container: str, request: ExecutionRequest) -> None:
+        """Put into a container that was never started what it finds: its input, and files with secrets."""
+        folders: list[str] = []
+        for path in request.secret_files:
+            for parent in reversed(PurePosixPath(path).parents):
+                known = str(parent) in (*folders, "/", policy.FOLDER)
+                if not known and not await self._engine.exists(container, str(parent)):
+                    folders.append(str(parent))
+        archive = input_archive(request.input, request.secret_files, folders, self._context.clock())
+        await self._engine.request(lambda client: client.put_archive(container, "/", archive), slow=True)
+
+    async def wipe(self, container: str, labels: Mapping[str, str]) -> None:
+        """Empty the files with secrets of an ended container."""
+        paths = msgspec.json.decode(labels.get(policy.LABEL_SECRETS, "[]"), type=list[str])
+        if paths:
+            archive = secret_archive(dict.fromkeys(paths, ""), [], self._context.clock())
+            await self._engine.request(lambda client: client.put_archive(container, "/", archive), slow=True)
 
     async def find(self, key: str) -> dict[str, Any] | None:
         """What the engine says of the container under the name of `key`, whosever it is; None where there is none."""
@@ -131,6 +162,9 @@ class Containers:
             raise InvalidRequest(
                 f"the container {name!r} on host {self._context.host!r} was made for other arguments. Remove it."
             )
+
+    async def close(self) -> None:
+        await self._pulls.close()
 
     async def remove(self, container: str) -> None:
         try:

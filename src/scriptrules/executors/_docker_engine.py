@@ -9,31 +9,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import socket
 import ssl
-import tempfile
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from scriptrules import clock
 from scriptrules.errors import HostUnavailable
 from scriptrules.executors._docker_policy import HostTable
 from scriptrules.executors._docker_result import log_frames
+from scriptrules.executors._docker_tunnel import CONNECT_TIMEOUT, Tunnel
 
 if TYPE_CHECKING:
     import docker
 
-REQUEST_THREADS = 8  # of one host
+REQUEST_THREADS = 4  # of one host
+IDLE = 2.0  # seconds without a request after which connections that are kept alive are closed
+SHUTDOWN_TIMEOUT = 1.0  # seconds that an engine has to say goodbye to an encrypted stream
 REQUEST_TIMEOUT = 120  # seconds; a busy engine takes long to start many containers
-CONNECT_TIMEOUT = 15.0  # seconds
-ENGINE_SOCKET = "/var/run/docker.sock"
+_T = TypeVar("_T")
 _LINE_MAX = 1024 * 1024  # bytes of one event
 
 
@@ -56,22 +55,49 @@ class Engine:
         self._threads = ThreadPoolExecutor(REQUEST_THREADS, thread_name_prefix=f"docker-{host}")
         self._client: docker.APIClient | None = None
         self._connecting = threading.Lock()
-        self._tunnel: _Tunnel | None = None
+        self._tunnel: Tunnel | None = None
         self._tunnelling = asyncio.Lock()
-        self._pulls: dict[str, asyncio.Task[None]] = {}
+        # One thread is always left for what is quick: a busy engine takes long to start a container.
+        self._slow = asyncio.Semaphore(REQUEST_THREADS - 1)
+        self._under_way = 0
+        self._idle: asyncio.TimerHandle | None = None
         self._closing = False
 
-    async def request(self, do: Callable[[docker.APIClient], Any]) -> Any:
+    async def request(self, do: Callable[[docker.APIClient], Any], slow: bool = False) -> Any:
         """What `do` returns, called in a thread with the SDK's client.
+
+        Args:
+            slow: the engine may need long for it, so it must not keep others waiting.
 
         Raises:
             EngineError: the engine refused.
             HostUnavailable: it could not be reached, or did not answer; what was asked may have been done or not.
         """
+        if slow:
+            async with self._slow:
+                return await self.request(do)
         if self._closing:
             raise HostUnavailable(f"host {self._host!r} is closed. Start the supervisor again.")
         url = await self._url()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._request, url, do)
+        self._under_way += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._request, url, do)
+        finally:
+            self._under_way -= 1
+            if self._idle is None and not self._closing:
+                self._idle = asyncio.get_running_loop().call_later(IDLE, self._close_idle)
+
+    def _close_idle(self) -> None:
+        """Let go of connections that nobody uses: hundreds of waiting executions need none but the event stream."""
+        self._idle = None
+        if self._under_way:
+            self._idle = asyncio.get_running_loop().call_later(IDLE, self._close_idle)
+        elif self._client is not None:
+            self._client.close()
+
+    async def in_thread(self, work: Callable[[], _T]) -> _T:
+        """What `work`, which may block, returns."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _request(self, url: str, do: Callable[[docker.APIClient], Any]) -> Any:
         import docker.errors
@@ -118,8 +144,10 @@ class Engine:
         return client
 
     @contextlib.asynccontextmanager
-    async def stream(self, path: str, query: dict[str, str]) -> AsyncIterator[asyncio.StreamReader]:
-        """The body of an endless answer to GET `path`, read by the event loop.
+    async def stream(
+        self, path: str, query: Mapping[str, str], method: str = "GET", headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[asyncio.StreamReader]:
+        """The body of an answer to `path` that may be endless, read by the event loop.
 
         It is asked for in HTTP/1.0, so that it comes plain and ends with the connection.
 
@@ -129,7 +157,9 @@ class Engine:
         reader, writer = await self._dial()
         try:
             target = f"{quote(path)}?{urlencode(query)}"
-            writer.write(f"GET {target} HTTP/1.0\r\nHost: docker\r\nUser-Agent: scriptrules\r\n\r\n".encode())
+            fields = {"Host": "docker", "User-Agent": "scriptrules", "Content-Length": "0", **(headers or {})}
+            lines = [f"{method} {target} HTTP/1.0", *(f"{name}: {value}" for name, value in fields.items())]
+            writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
             try:
                 await writer.drain()
                 async with asyncio.timeout(REQUEST_TIMEOUT):
@@ -144,6 +174,16 @@ class Engine:
             writer.close()
             with contextlib.suppress(OSError, ssl.SSLError):
                 await writer.wait_closed()
+
+    async def exists(self, container: str, path: str) -> bool:
+        """Whether a container has a file or folder there."""
+        try:
+            async with self.stream(f"/containers/{container}/archive", {"path": path}, method="HEAD"):
+                return True
+        except EngineError as error:
+            if error.status == 404:
+                return False
+            raise
 
     async def read(self, path: str, query: dict[str, str], limit: int) -> bytes:
         """The answer to GET `path`, or its first `limit` bytes."""
@@ -166,22 +206,6 @@ class Engine:
             except (OSError, EOFError) as error:
                 raise self.unavailable(f"a log broke off ({_root_cause(error)})") from None
 
-    async def pull(self, image: str) -> None:
-        """Have the engine pull `image`; those who ask for the same at the same time share one pull."""
-        task = self._pulls.get(image)
-        if task is None:
-
-            def pull(client: docker.APIClient) -> None:
-                for event in client.pull(image, stream=True, decode=True):
-                    if "error" in event:
-                        raise EngineError(0, event["error"])
-                    if self._closing:
-                        raise self.unavailable("the supervisor stops")
-
-            task = self._pulls[image] = asyncio.get_running_loop().create_task(self.request(pull))
-            task.add_done_callback(lambda _: self._pulls.pop(image, None))
-        await asyncio.shield(task)
-
     async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         url = urlsplit(await self._url())
         try:
@@ -194,14 +218,19 @@ class Engine:
                     secure = ssl.create_default_context(cafile=ca)
                     secure.load_cert_chain(cert, key)
                 port = url.port or (2376 if secure else 2375)
-                return await asyncio.open_connection(url.hostname, port, ssl=secure, limit=_LINE_MAX)
+                ending = SHUTDOWN_TIMEOUT if secure else None
+                return await asyncio.open_connection(
+                    url.hostname, port, ssl=secure, limit=_LINE_MAX, ssl_shutdown_timeout=ending
+                )
         except (OSError, TimeoutError) as error:
             raise self.unavailable(_root_cause(error)) from None
 
     def _tls_files(self) -> tuple[str, str, str]:
-        files = (self._table.tls_ca, self._table.tls_cert, self._table.tls_key)
-        ca, cert, key = (str(self._base_dir / (name or "")) for name in files)
+        ca, cert, key = map(self._file, (self._table.tls_ca, self._table.tls_cert, self._table.tls_key))
         return ca, cert, key
+
+    def _file(self, name: str | None) -> str:
+        return str(self._base_dir / name) if name else ""
 
     async def _url(self) -> str:
         if not self._table.url.startswith("ssh://"):
@@ -209,7 +238,7 @@ class Engine:
         async with self._tunnelling:
             if self._tunnel is None or not self._tunnel.alive:
                 await self._close_tunnel()
-                self._tunnel = await _Tunnel.open(self._table.url, self.unavailable)
+                self._tunnel = await Tunnel.open(self._table.url, self._file(self._table.ssh_config), self.unavailable)
                 self._drop_client()
             return f"unix://{self._tunnel.socket}"
 
@@ -232,57 +261,11 @@ class Engine:
     async def close(self) -> None:
         """Let go of the engine once the requests under way have been answered."""
         self._closing = True
-        await asyncio.gather(*self._pulls.values(), return_exceptions=True)
+        if self._idle is not None:
+            self._idle.cancel()
         await asyncio.to_thread(self._threads.shutdown, True, cancel_futures=True)
         self._drop_client()
         await self._close_tunnel()
-
-
-class _Tunnel:
-    """A local socket that `ssh` forwards to a remote engine's, by the user's own ssh configuration."""
-
-    def __init__(self, process: asyncio.subprocess.Process, folder: Path) -> None:
-        self._process = process
-        self._folder = folder
-        self.socket = folder / "s"
-
-    @property
-    def alive(self) -> bool:
-        return self._process.returncode is None
-
-    @classmethod
-    async def open(cls, url: str, unavailable: Callable[[str], HostUnavailable]) -> _Tunnel:
-        parts = urlsplit(url)
-        folder = Path(tempfile.mkdtemp(prefix="scriptrules-"))
-        target = f"{parts.username}@{parts.hostname}" if parts.username else str(parts.hostname)
-        port = ["-p", str(parts.port)] if parts.port else []
-        options = ["BatchMode=yes", "ExitOnForwardFailure=yes", "ServerAliveInterval=15", "ConnectTimeout=15"]
-        remote = parts.path if parts.path not in ("", "/") else ENGINE_SOCKET
-        arguments = [*(f"-o{option}" for option in options), *port, "-nNT", "-L", f"{folder / 's'}:{remote}"]
-        try:
-            process = await asyncio.create_subprocess_exec(
-                "ssh", *arguments, "--", target, stderr=asyncio.subprocess.PIPE, start_new_session=True
-            )
-        except OSError as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise unavailable(f"ssh does not start: {error.strerror}") from None
-        tunnel = cls(process, folder)
-        started = clock.monotonic()
-        while not tunnel.socket.exists():
-            if not tunnel.alive or clock.monotonic() - started > CONNECT_TIMEOUT:
-                reason = await tunnel.close()
-                raise unavailable(reason or "ssh made no connection in time")
-            await asyncio.sleep(0.05)
-        return tunnel
-
-    async def close(self) -> str:
-        """End ssh; what it said last."""
-        if self.alive:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.terminate()
-        _, said = await self._process.communicate()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        return said.decode(errors="replace").strip().rpartition("\n")[2]
 
 
 def _probe(url: str) -> None:

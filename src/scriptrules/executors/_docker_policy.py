@@ -7,9 +7,11 @@ more than what is written); Docker's `Binds` for mounts (it makes a missing sour
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,8 +24,7 @@ MEGABYTE = 1024 * 1024
 FOLDER = "/scriptrules"  # in the container; input is put there before the start, output is copied out after the end
 INPUT = f"{FOLDER}/input.json"
 OUTPUT = f"{FOLDER}/output.json"
-LOG_SIZE = "16m"  # of one file; the engine keeps LOG_FILES of them for a container
-LOG_FILES = "2"
+LOG_FILES = 2  # that the engine keeps for a container; when the last is full, the first goes
 
 LABEL_STORE = "scriptrules.store"
 LABEL_KEY = "scriptrules.key"
@@ -33,9 +34,11 @@ LABEL_ATTEMPT = "scriptrules.attempt"
 LABEL_SPEC = "scriptrules.spec"
 LABEL_OWNER = "scriptrules.owner"
 LABEL_KEEP = "scriptrules.keep"
+LABEL_SECRETS = "scriptrules.secrets"  # the paths of files with secrets, not what is in them
 
-OPTIONS: dict[str, type] = {
+OPTIONS: dict[str, type | tuple[type, ...]] = {
     "cpus": float,
+    "memory": str,
     "memory_mb": int,
     "network": str,
     "mounts": list,
@@ -45,7 +48,24 @@ OPTIONS: dict[str, type] = {
     "tmpfs": dict,
     "labels": dict,
     "keep": bool,
+    "gpus": (int, str),
+    "platform": str,
+    "restartable": bool,
 }
+NOT_BY_DEFAULT = frozenset({"gpus"})  # options that a host has to allow by name
+SECRET_MAX = 1024 * 1024  # bytes of one file
+LOOPBACK = ("127.", "localhost", "[::1]")
+_LEAST = {"memory_mb": 6, "cpus": 0.01, "pids": 1, "max_running": 0, "keep_for": 0, "grace": 0, "log_mb": 1}
+_UNITS = {"k": 1 / 1024, "m": 1, "g": 1024}  # megabytes
+
+
+class Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Credentials of a registry: the password as it is, or where it stands."""
+
+    username: str
+    password: str | None = None
+    password_file: str | None = None  # its first line
+    password_env: str | None = None  # a variable of the server
 
 
 class HostTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,6 +75,7 @@ class HostTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls_ca: str | None = None
     tls_cert: str | None = None
     tls_key: str | None = None
+    ssh_config: str | None = None  # a file for ssh -F, where the user's own does not do
     images: list[str] = []  # patterns; `**` is anything, `*` anything without a slash
     mounts: list[str] = []  # folders of the host that rules may mount, with all below; `/path:ro` only for reading
     network: str | list[str] = "none"  # the first is the default, the others may be asked for
@@ -64,6 +85,11 @@ class HostTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_running: int = 0  # containers at once; 0 is no limit
     keep_for: float = 0.0  # seconds that an ended container is kept after its end
     pull: str = "missing"  # "missing" | "never" | "always"
+    grace: float = 10.0  # seconds between the polite signal and the forcible one
+    log_mb: int = 32  # of one container's output, both streams together, that is kept; the oldest goes first
+    logs_for: float = 30 * 86400.0  # seconds that the output of a removed container is kept
+    options: list[str] | None = None  # of run() that rules may use; nothing said: all but gpus
+    registries: dict[str, Registry] = {}  # by name, as images begin: "registry.example:5000"
 
     @property
     def networks(self) -> list[str]:
@@ -74,6 +100,7 @@ class Options(msgspec.Struct, frozen=True):
     """The options of a request, checked."""
 
     cpus: float | None = None
+    memory: str | None = None  # "512m", "2g"; the same as memory_mb
     memory_mb: int | None = None
     network: str | None = None
     mounts: list[str] = []
@@ -83,6 +110,9 @@ class Options(msgspec.Struct, frozen=True):
     tmpfs: dict[str, int] = {}  # path: megabytes
     labels: dict[str, str] = {}
     keep: bool = False
+    gpus: int | str | None = None  # how many, or "all"
+    platform: str | None = None
+    restartable: bool = False  # it may be started again where its container was lost
 
 
 def read_table(table: Mapping[str, Any], host: str) -> HostTable:
@@ -112,9 +142,32 @@ def read_table(table: Mapping[str, Any], host: str) -> HostTable:
     tls = [made.tls_ca, made.tls_cert, made.tls_key]
     if any(tls) and not (all(tls) and made.url.startswith("tcp://")):
         raise ConfigError(f"{where}: tls_ca, tls_cert and tls_key belong together, and to a tcp:// url.")
+    if made.ssh_config and not made.url.startswith("ssh://"):
+        raise ConfigError(f"{where}: ssh_config belongs to an ssh:// url. Leave it out, or correct the url.")
+    if made.url.startswith("tcp://") and not any(tls) and not made.url.removeprefix("tcp://").startswith(LOOPBACK):
+        raise ConfigError(
+            f"{where}: url = {made.url!r} without TLS hands the host to whoever reaches it. Give tls_ca, tls_cert and "
+            f"tls_key, or use ssh://user@host."
+        )
+    for option in made.options or ():
+        if option not in OPTIONS:
+            raise ConfigError(f"{where}: options: there is no {option!r}{nearest(option, OPTIONS)}")
+    for name, registry in made.registries.items():
+        given = [registry.password, registry.password_file, registry.password_env]
+        if sum(one is not None for one in given) != 1:
+            raise ConfigError(
+                f"{where}: registries.{name!r} needs one of password, password_file and password_env. Correct it."
+            )
     if not made.networks:
         raise ConfigError(f'{where}: network is empty. Write network = "none" where containers get none.')
-    for bound, least in (("memory_mb", 6), ("cpus", 0.01), ("pids", 1), ("max_running", 0), ("keep_for", 0)):
+    for bound, least in (
+        ("memory_mb", 6),
+        ("cpus", 0.01),
+        ("pids", 1),
+        ("max_running", 0),
+        ("keep_for", 0),
+        ("log_mb", 1),
+    ):
         if getattr(made, bound) < least:
             raise ConfigError(f"{where}: {bound} is below {least}. Correct it and start again.")
     for mount in made.mounts:
@@ -130,6 +183,8 @@ def read_options(request: ExecutionRequest) -> Options:
         options = msgspec.convert(request.options, Options)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"run({request.name!r}): {error}. Correct the option.") from None
+    if options.memory is not None:
+        options = msgspec.structs.replace(options, memory_mb=_megabytes(options))
     for name in ("cpus", "memory_mb"):
         value = getattr(options, name)
         if value is not None and value <= 0:
@@ -140,20 +195,71 @@ def read_options(request: ExecutionRequest) -> Options:
     for label in options.labels:
         if label.startswith("scriptrules."):
             raise InvalidRequest(f"label {label!r} belongs to scriptrules. Choose one with another beginning.")
+    if isinstance(options.gpus, str) and options.gpus != "all":
+        raise InvalidRequest(f'gpus={options.gpus!r} is neither a number nor "all". Correct it.')
+    if options.gpus is not None and options.gpus != "all" and int(options.gpus) <= 0:
+        raise InvalidRequest(f"gpus={options.gpus} is not above zero. Leave it out for none.")
     if options.workdir is not None and not options.workdir.startswith("/"):
         raise InvalidRequest(f"workdir={options.workdir!r} is not absolute. Write the whole path in the container.")
+    _check_secret_files(request, options)
     return options
+
+
+def _megabytes(options: Options) -> int:
+    text = str(options.memory)
+    found = re.fullmatch(r"([0-9]{1,9})([kmg])b?", text.lower())
+    if found is None or options.memory_mb is not None:
+        raise InvalidRequest(f'memory={text!r} has to be such as "512m" or "2g", and without memory_mb. Correct it.')
+    return int(int(found[1]) * _UNITS[found[2]])
+
+
+def _check_secret_files(request: ExecutionRequest, options: Options) -> None:
+    hidden = [*options.tmpfs, *(parse_mount(text)[1] for text in options.mounts)]
+    for path, content in request.secret_files.items():
+        if not path.startswith("/") or path != posixpath.normpath(path) or path in (INPUT, OUTPUT, FOLDER, "/"):
+            raise InvalidRequest(f"secret_files: {path!r} is no plain absolute path of a file. Correct it.")
+        if len(content.encode()) > SECRET_MAX:
+            raise InvalidRequest(f"secret_files: {path!r} is over {SECRET_MAX} bytes. Secrets are small; send a key.")
+        for folder in hidden:
+            if path == folder or path.startswith(folder.rstrip("/") + "/"):
+                raise InvalidRequest(f"secret_files: {path!r} would be hidden by what is mounted at {folder!r}.")
+
+
+def registry_password(registry: Registry, name: str, base_dir: Path) -> str:
+    """The password of a registry, from where it stands now.
+
+    Raises:
+        InvalidRequest: it is not there.
+    """
+    if registry.password is not None:
+        return registry.password
+    try:
+        if registry.password_file is not None:
+            return (base_dir / registry.password_file).read_text().split("\n", 1)[0]
+        return os.environ[registry.password_env or ""]
+    except (OSError, KeyError, UnicodeDecodeError) as error:
+        where = registry.password_file or registry.password_env
+        raise InvalidRequest(
+            f"the password of registry {name!r} is not in {where!r} ({error!r}). Put it there."
+        ) from None
 
 
 def check_policy(table: HostTable, request: ExecutionRequest, options: Options) -> None:
     """Raise PolicyRefused, with what would have to be configured, where the host does not allow `request`."""
     where = f"[hosts.{request.host}]"
     if not any(image_matches(pattern, request.image) for pattern in table.images):
-        allowed = ", ".join(table.images) or "none"
+        listed = ", ".join(table.images) or "none"
         raise PolicyRefused(
-            f"host {request.host!r} does not allow the image {request.image!r} (allowed: {allowed}). "
+            f"host {request.host!r} does not allow the image {request.image!r} (allowed: {listed}). "
             f'Add it under {where} in scriptrules.toml: images = ["{request.image}"].'
         )
+    allowed = set(OPTIONS) - NOT_BY_DEFAULT if table.options is None else set(table.options)
+    for option in request.options:
+        if option not in allowed:
+            raise PolicyRefused(
+                f"host {request.host!r} does not allow the option {option!r}. "
+                f"Add it under {where} in scriptrules.toml: options = {sorted({*allowed, option})}."
+            )
     if options.network is not None and options.network not in (*table.networks, "none"):
         raise PolicyRefused(
             f"host {request.host!r} does not allow the network {options.network!r}. "
@@ -168,7 +274,7 @@ def check_policy(table: HostTable, request: ExecutionRequest, options: Options) 
             )
     for text in options.mounts:
         source, _, read_only = parse_mount(text)
-        if not any(_mount_allowed(allowed, source, read_only) for allowed in table.mounts):
+        if not any(_mount_allowed(folder, source, read_only) for folder in table.mounts):
             written = source if not read_only else f"{source}:ro"
             raise PolicyRefused(
                 f"host {request.host!r} does not allow the mount {text!r}. "
@@ -202,9 +308,13 @@ def _mount_allowed(allowed: str, source: str, read_only: bool) -> bool:
     return inside and (mode != "ro" or read_only)
 
 
+def _log_bounds(table: HostTable) -> dict[str, str]:
+    return {"max-size": f"{table.log_mb * 1024 // LOG_FILES}k", "max-file": str(LOG_FILES)}
+
+
 def spec_digest(request: ExecutionRequest) -> str:
     """What was asked for, as a digest: tells a container of another request under the same name."""
-    parts = [request.image, request.args, request.env, request.options, request.input]
+    parts = [request.image, request.args, request.env, request.options, request.input, sorted(request.secret_files)]
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:32]
 
 
@@ -220,6 +330,7 @@ def labels_of(request: ExecutionRequest, options: Options, store_id: str, owner:
         LABEL_SPEC: spec_digest(request),
         LABEL_OWNER: owner,
         LABEL_KEEP: "1" if options.keep else "0",
+        **({LABEL_SECRETS: msgspec.json.encode(sorted(request.secret_files)).decode()} if request.secret_files else {}),
     }
 
 
@@ -264,11 +375,14 @@ def container_body(
             "SecurityOpt": ["no-new-privileges"],
             "Init": True,
             "RestartPolicy": {"Name": "no"},
-            "LogConfig": {"Type": "json-file", "Config": {"max-size": LOG_SIZE, "max-file": LOG_FILES}},
+            "LogConfig": {"Type": "json-file", "Config": _log_bounds(table)},
             "Mounts": mounts,
             "Tmpfs": {path: f"rw,nosuid,nodev,size={size}m" for path, size in options.tmpfs.items()},
         },
     }
+    if options.gpus is not None:
+        count = -1 if options.gpus == "all" else options.gpus
+        body["HostConfig"]["DeviceRequests"] = [{"Driver": "", "Count": count, "Capabilities": [["gpu"]]}]
     if options.entrypoint is not None:
         body["Entrypoint"] = options.entrypoint
     if options.workdir is not None:

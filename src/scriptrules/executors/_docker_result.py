@@ -6,7 +6,7 @@ import asyncio
 import io
 import signal
 import tarfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -107,22 +107,49 @@ def _moment(stamp: str) -> int | None:
     return None if stamp == NEVER else clock.parse(stamp)
 
 
-def input_archive(data: bytes, now: int) -> bytes:
-    """A tar of the folder that a container finds: the input, and room for any user to write the output.
+def input_archive(data: bytes, secrets: Mapping[str, str], folders: Sequence[str], now: int) -> bytes:
+    """A tar of what a container finds: its folder with the input and room for the output, and files with secrets.
 
     Args:
         data: the task's data, JSON.
+        secrets: by absolute path.
+        folders: for them, which the image does not have.
         now: microseconds since 1970, for the files' times.
     """
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
-        folder = tarfile.TarInfo(FOLDER.lstrip("/"))
-        folder.type, folder.mode, folder.mtime = tarfile.DIRTYPE, 0o777, now // clock.SECOND
-        archive.addfile(folder)
-        file = tarfile.TarInfo(INPUT.lstrip("/"))
-        file.size, file.mode, file.mtime = len(data), 0o644, now // clock.SECOND
-        archive.addfile(file, io.BytesIO(data))
+        _add_folder(archive, FOLDER, 0o777, now)  # any user can write the output
+        _add_file(archive, INPUT, data, now)
+        _add_secrets(archive, secrets, folders, now)
     return packed.getvalue()
+
+
+def secret_archive(secrets: Mapping[str, str], folders: Sequence[str], now: int) -> bytes:
+    """A tar of files with secrets alone."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        _add_secrets(archive, secrets, folders, now)
+    return packed.getvalue()
+
+
+def _add_secrets(archive: tarfile.TarFile, secrets: Mapping[str, str], folders: Sequence[str], now: int) -> None:
+    for folder in folders:
+        _add_folder(archive, folder, 0o755, now)
+    for path, content in secrets.items():
+        _add_file(archive, path, content.encode(), now)
+
+
+def _add_folder(archive: tarfile.TarFile, path: str, mode: int, now: int) -> None:
+    folder = tarfile.TarInfo(path.lstrip("/"))
+    folder.type, folder.mode, folder.mtime = tarfile.DIRTYPE, mode, now // clock.SECOND
+    archive.addfile(folder)
+
+
+def _add_file(archive: tarfile.TarFile, path: str, data: bytes, now: int) -> None:
+    """A file that every user of the container can read: who that is, only the image knows."""
+    file = tarfile.TarInfo(path.lstrip("/"))
+    file.size, file.mode, file.mtime = len(data), 0o444, now // clock.SECOND
+    archive.addfile(file, io.BytesIO(data))
 
 
 def output_file(packed: bytes) -> tuple[Json, str | None]:

@@ -22,17 +22,18 @@ from scriptrules.executors._docker_cleaning import Cleaning
 from scriptrules.executors._docker_containers import LIVE, Containers
 from scriptrules.executors._docker_engine import Engine, EngineError
 from scriptrules.executors._docker_logs import container_log
-from scriptrules.executors._docker_result import Ended, Tail, input_archive, output_file, result_of
+from scriptrules.executors._docker_pull import PullStopped
+from scriptrules.executors._docker_result import Ended, Tail, output_file, result_of
 from scriptrules.executors._docker_result import never_started as is_never_started
-from scriptrules.executors._docker_watch import Watch
+from scriptrules.executors._docker_watch import RECONNECT_MOST, Watch
 from scriptrules.executors._output import OUTPUT_FILE_MAX, OUTPUT_TAIL
 from scriptrules.executors._tasks import Tasks
 from scriptrules.jobs import JobType, job_type
-from scriptrules.model import ExecutionRequest, ExecutionResult, Verdict
+from scriptrules.model import ExecutionRequest, ExecutionResult, Json, Verdict
 from scriptrules.plugins.executor import Executor, ExecutorContext, ExecutorFactory, LogChunk, Placed
 from scriptrules.plugins.spec import hookimpl
 
-STOP_GRACE = 10.0  # seconds between the polite signal and the forcible one
+RESTARTS_MAX = 3  # of one execution that is restartable and whose container was lost
 _ARCHIVE_MAX = OUTPUT_FILE_MAX + 64 * 1024  # bytes; the headers of an archive come on top of the file
 
 
@@ -47,11 +48,18 @@ class _Execution:
         self.started_at: str | None = None  # as the engine wrote it when it was first seen
         self.stop_signal = "SIGTERM"
         self.stop_reason: str | None = None  # we asked it to end
+        self.stopped = asyncio.Event()  # the same, for who waits
         self.timed_out = False
         self.outage = False  # the engine was out of reach while it ran
+        self.restarts = 0  # because its container was lost
         self.timers: list[asyncio.TimerHandle] = []
         self.looking = False
         self.look_again = False
+
+    @property
+    def may_restart(self) -> bool:
+        wanted = self.request.options.get("restartable") is True
+        return wanted and self.stop_reason is None and self.restarts < RESTARTS_MAX
 
     def cancel_timers(self) -> None:
         for timer in self.timers:
@@ -152,6 +160,7 @@ class DockerExecutor:
             execution.cancel_timers()
         await self._tasks.close()
         await self._watch.close()
+        await self._containers.close()
         await self._engine.close()
         self._ended.put_nowait(None)
 
@@ -163,12 +172,16 @@ class DockerExecutor:
         if not may_create:
             found = await self._containers.find(key)
             if found is None or not self._containers.is_ours(found, key):
-                self._finish(execution, self._failed("container was removed"))
+                lost = "container was removed"
             elif is_never_started(found["State"]):
-                self._finish(execution, self._failed("the engine has forgotten that it started the container"))
+                lost = "the engine has forgotten that it started the container"
             else:
                 self._adopt(execution, found)
-            return
+                return
+            if not execution.may_restart:
+                self._finish(execution, self._failed(lost))
+                return
+            execution.restarts += 1
         if execution.stop_reason is not None:
             self._finish(execution, self._failed("stopped before it was started", Verdict.ONCE))
             return
@@ -184,7 +197,11 @@ class DockerExecutor:
                 raise
             self._adopt(execution, found)
             return
-        container = await self._containers.create(execution.request)
+        try:
+            container = await self._containers.create(execution.request, execution.stopped)
+        except PullStopped:
+            self._finish(execution, self._failed("stopped before it was started", Verdict.ONCE))
+            return
         own = container is not None
         if container is None:
             found = await self._containers.find(key)
@@ -195,21 +212,24 @@ class DockerExecutor:
                 self._adopt(execution, found)
                 return
             container, own = found["Id"], self._containers.is_own(found)
+        if execution.stop_reason is not None:  # while its image was pulled
+            await self._containers.remove(container)
+            self._finish(execution, self._failed("stopped before it was started", Verdict.ONCE))
+            return
         await self._start(execution, container, own)
 
     async def _start(self, execution: _Execution, container: str, own: bool) -> None:
         """Start a container that was never started, as far as the engine knows."""
         key = execution.request.key
-        archive = input_archive(execution.request.input, self._context.clock())
 
         def start(client: Any) -> Any:
-            client.put_archive(container, "/", archive)
             # Counted before it is sent: an answer that is lost may be of a start that took place.
             self._starts[key] = self._starts.get(key, 0) + 1
             client.start(container)
 
         try:
-            await self._engine.request(start)
+            await self._containers.fill(container, execution.request)
+            await self._engine.request(start, slow=True)
         except EngineError as error:
             found = await self._containers.find(key)
             if found is None or is_never_started(found["State"]):
@@ -219,7 +239,8 @@ class DockerExecutor:
                 ) from None
         execution.container = container
         # An engine that died after it started the process, before it wrote that down, says "created" again.
-        execution.verdict = Verdict.ONCE if own and self._starts[key] == 1 else Verdict.POSSIBLY_TWICE
+        first = own and self._starts[key] == 1 and not execution.restarts
+        execution.verdict = Verdict.ONCE if first else Verdict.POSSIBLY_TWICE
         # Seen before anybody could start it again: `once` compares the moment of the start with the one at the end.
         execution.looking = execution.look_again = True
         await self._settle(execution)
@@ -286,9 +307,24 @@ class DockerExecutor:
         except HostUnavailable:
             pass  # the comparison after the next connect looks again
         except EngineError as error:
-            if error.status == 404:
+            if error.status == 404 and execution.may_restart:
+                self._tasks.spawn(self._restart(execution))
+            elif error.status == 404:
                 self._finish(execution, self._failed("container was removed"))
             # anything else is the engine's trouble of the moment: the next comparison looks again
+
+    async def _restart(self, execution: _Execution) -> None:
+        """Start once more what was removed behind our back, as its rule allows."""
+        execution.container, execution.started_at = None, None
+        while self._executions.get(execution.request.key) is execution:
+            try:
+                async with execution.lock:
+                    await self._begin(execution, may_create=False)
+                return
+            except HostUnavailable:
+                await asyncio.sleep(RECONNECT_MOST)
+            except InvalidRequest as error:
+                self._finish(execution, self._failed(error.message, Verdict.POSSIBLY_TWICE))
 
     async def _still_runs(self, execution: _Execution, found: Mapping[str, Any]) -> None:
         self._note_start(execution, found)
@@ -320,14 +356,7 @@ class DockerExecutor:
     async def _collect(self, execution: _Execution, found: Mapping[str, Any]) -> None:
         """Gather what an ended container left, and finish."""
         self._note_start(execution, found)
-        stdout, stderr = Tail(OUTPUT_FILE_MAX), Tail(OUTPUT_TAIL)
-        async with contextlib.aclosing(self._engine.logs(found["Id"], follow=False)) as pieces:
-            async for stream, data in pieces:
-                (stdout if stream == "stdout" else stderr).add(data)
-        file = None
-        with contextlib.suppress(EngineError):  # there is no such file
-            path = f"/containers/{found['Id']}/archive"
-            file = output_file(await self._engine.read(path, {"path": policy.OUTPUT}, _ARCHIVE_MAX))
+        (stdout, stderr), file = await asyncio.gather(self._read_log(found["Id"]), self._read_output(found["Id"]))
         ended = Ended(
             state=found["State"],
             stdout=stdout,
@@ -339,6 +368,21 @@ class DockerExecutor:
             memory_mb=found["HostConfig"]["Memory"] // policy.MEGABYTE,
         )
         self._finish(execution, result_of(execution.request, ended, self._context.host, execution.verdict))
+
+    async def _read_log(self, container: str) -> tuple[Tail, Tail]:
+        stdout, stderr = Tail(OUTPUT_FILE_MAX), Tail(OUTPUT_TAIL)
+        async with contextlib.aclosing(self._engine.logs(container, follow=False)) as pieces:
+            async for stream, data in pieces:
+                (stdout if stream == "stdout" else stderr).add(data)
+        return stdout, stderr
+
+    async def _read_output(self, container: str) -> tuple[Json, str | None] | None:
+        """Value and problem of the output file; None where there is none."""
+        try:
+            packed = await self._engine.read(f"/containers/{container}/archive", {"path": policy.OUTPUT}, _ARCHIVE_MAX)
+        except EngineError:
+            return None
+        return output_file(packed)
 
     def _finish(self, execution: _Execution, result: ExecutionResult) -> None:
         if self._forget(execution):
@@ -357,6 +401,7 @@ class DockerExecutor:
     async def _end(self, execution: _Execution, reason: str) -> None:
         if execution.stop_reason is None:
             execution.stop_reason = reason
+            execution.stopped.set()
             execution.cancel_timers()
             if execution.container is not None:
                 await self._signal(execution)
@@ -365,7 +410,7 @@ class DockerExecutor:
         """Send the polite signal now and the forcible one after the grace."""
         execution.cancel_timers()
         loop = asyncio.get_running_loop()
-        kill = loop.call_later(STOP_GRACE, lambda: self._tasks.spawn(self._kill(execution, "SIGKILL")))
+        kill = loop.call_later(self._table.grace, lambda: self._tasks.spawn(self._kill(execution, "SIGKILL")))
         execution.timers.append(kill)
         await self._kill(execution, execution.stop_signal)
 

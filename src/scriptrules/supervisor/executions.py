@@ -180,7 +180,10 @@ class Executions:
         elif job is not None and key in self._calls:
             job.cancel()
             self._report(key, None, Failure("Cancelled", "cancelled"), None)
-        # Otherwise its host is just being asked to start it: `_ensure` stops it as soon as that is certain.
+        else:
+            # Its host is just being asked to start it, and may give that up; `_ensure` stops it once it is certain.
+            for name in [name for name, host in self.hosts.items() if key in host.running]:
+                self._spawn(self._stop(name, key))
 
     def release(self, key: str) -> None:
         """The result of this attempt is committed."""
