@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import engine as engines
 from dockerparts import Certificates
+from dockersite import Site
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +44,13 @@ def engine() -> Iterator[engines.PrivateEngine]:
         yield made
     finally:
         made.remove()
+
+
+@pytest.fixture
+def site(engine: engines.PrivateEngine, tmp_path: Path) -> Iterator[Site]:
+    """A store of its own on the engine; its containers are removed afterwards."""
+    made = Site(engine, tmp_path)
+    yield made
+    with engine.client() as client:
+        for name in made.names():
+            client.remove_container(name, force=True)

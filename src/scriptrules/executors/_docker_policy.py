@@ -48,7 +48,7 @@ OPTIONS: dict[str, type | tuple[type, ...]] = {
     "tmpfs": dict,
     "labels": dict,
     "keep": bool,
-    "gpus": (int, str),
+    "gpus": (str, int),
     "platform": str,
     "restartable": bool,
 }
@@ -195,10 +195,8 @@ def read_options(request: ExecutionRequest) -> Options:
     for label in options.labels:
         if label.startswith("scriptrules."):
             raise InvalidRequest(f"label {label!r} belongs to scriptrules. Choose one with another beginning.")
-    if isinstance(options.gpus, str) and options.gpus != "all":
-        raise InvalidRequest(f'gpus={options.gpus!r} is neither a number nor "all". Correct it.')
-    if options.gpus is not None and options.gpus != "all" and int(options.gpus) <= 0:
-        raise InvalidRequest(f"gpus={options.gpus} is not above zero. Leave it out for none.")
+    if options.gpus is not None and re.fullmatch(r"all|[1-9][0-9]{0,3}", str(options.gpus)) is None:
+        raise InvalidRequest(f'gpus={options.gpus!r} is neither a number above zero nor "all". Correct it.')
     if options.workdir is not None and not options.workdir.startswith("/"):
         raise InvalidRequest(f"workdir={options.workdir!r} is not absolute. Write the whole path in the container.")
     _check_secret_files(request, options)
@@ -381,7 +379,7 @@ def container_body(
         },
     }
     if options.gpus is not None:
-        count = -1 if options.gpus == "all" else options.gpus
+        count = -1 if options.gpus == "all" else int(options.gpus)
         body["HostConfig"]["DeviceRequests"] = [{"Driver": "", "Count": count, "Capabilities": [["gpu"]]}]
     if options.entrypoint is not None:
         body["Entrypoint"] = options.entrypoint
