@@ -1,4 +1,5 @@
-"""Writes docs/cli.md from the commands, docs/codes.md from the codes, and the line counts of docs/reading-order.md.
+"""Writes docs/cli.md from the commands, docs/codes.md from the codes, the line counts of docs/reading-order.md, and the
+JSON schema of declarative rules that the wheel has.
 
 Tests say when it has to be run again.
 """
@@ -6,6 +7,7 @@ Tests say when it has to be run again.
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -14,11 +16,14 @@ import click
 
 from scriptrules.cli.explaining import explanations
 from scriptrules.cli.root import COMMANDS, cli, command_name
+from scriptrules.plugins.manager import Plugins
+from scriptrules.rulebook.schema import schema_of
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "docs" / "cli.md"
 CODES_FILE = ROOT / "docs" / "codes.md"
 READING_ORDER = ROOT / "docs" / "reading-order.md"
+SCHEMA_FILE = ROOT / "src" / "scriptrules" / "rule.schema.json"
 WIDTH = 100  # columns
 
 INTRODUCTION = """\
@@ -31,7 +36,7 @@ Made from `--help` by `scripts/docs.py`; do not edit it.
 * Exit status: 0 ok; 1 findings, failed, or nobody there; 2 wrong usage or input.
 * `k=v` is text, `k:=JSON` is JSON: `scriptrules send order.new zip=10115 lines:='[1, 2]'`.
 * Commands that talk to a server find it at `SCRIPTRULES_URL` (default `http://127.0.0.1:8765`). `serve`, `run`,
-  `check`, `explain-code`, `plugins` and `doctor` need none.
+  `check`, `schema`, `explain-code`, `plugins` and `doctor` need none.
 * Tables fit 100 columns, or the terminal. Colours only on a terminal, and not where `NO_COLOR` is set.
 """
 CODES_INTRODUCTION = """\
@@ -116,6 +121,11 @@ def language() -> str:
         del sys.path[:2]
 
 
+def schema() -> str:
+    """The JSON schema of declarative rules, with the job types that are built in."""
+    return json.dumps(schema_of(Plugins(None).job_types), indent=2) + "\n"
+
+
 def _block(title: str, help: str) -> str:
     return f"## {title}\n\n```text\n{help}\n```\n"
 
@@ -134,3 +144,4 @@ if __name__ == "__main__":
     CODES_FILE.write_text(codes(), encoding="utf-8")
     LANGUAGE_FILE.write_text(language(), encoding="utf-8")
     READING_ORDER.write_text(counted(READING_ORDER.read_text(encoding="utf-8")), encoding="utf-8")
+    SCHEMA_FILE.write_text(schema(), encoding="utf-8")

@@ -19,7 +19,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("examples")
     sources, _ = read_all(ROOT / "rules")
     libraries, _ = read_all(ROOT / "rules" / "lib")
-    rules = {rule: source.text for rule, source in sources.items()}
+    rules = {source.file.partition("/")[2].removesuffix(".py"): source.text for source in sources.values()}
     rules |= {f"lib/{name}": source.text for name, source in libraries.items()}
     plugin = (ROOT / "plugins" / "notices.py").read_text()
     return Project(folder, rules, (ROOT / "scriptrules.toml").read_text(), plugin)
@@ -52,6 +52,11 @@ CASES = {
         ("disk.usage", "mount=/", "percent:=99"),
         ["alerts/disk", "alerts/routing:page.oncall", "alerts/tell"],
         "/ is said to be 99 % full",
+    ),
+    "the lines of a dropped file are counted without Python": (
+        ("file.dropped", "file=a.txt", "content=one\ntwo\n"),
+        ["files/count", "files/note", "files/described", "alerts/routing:mail.ops", "alerts/tell"],
+        "a.txt has 2 lines",
     ),
     "what nothing else matches is written down": (
         ("disk.usage", "mount=/", "percent:=10"),

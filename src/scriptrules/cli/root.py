@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name: module, summary
     "cancel": ("verbs", "Cancel a run, or a task with all its runs."),
     "retry": ("verbs", "Do a failed or held run again, keeping what succeeded."),
     "check": ("checking", "Compile all rules, or PATHS, and report what is wrong."),
+    "schema": ("schemas", "Print the JSON schema of declarative rules, for editors."),
     "explain-code": ("explaining", "Explain a code such as SR110; without one, list them all."),
     "hosts": ("hosts", "List hosts: reachable, version, what runs and waits there, free slots, and what is wrong."),
     "drain": ("hosts", "Let running executions end, and start no more; returns when the last one has ended."),
