@@ -2,23 +2,22 @@
 
 There is one way to write down each meaning; `sequence` and `branch` see to it:
 
-* Nothing follows: ``List([])``. One thing follows: that thing itself. Lists are in the order of the program, and have
-  no lists in them. What a loop repeats appears once where its turns would give equal neighbours. A loop whose number
-  of turns is unknown stands as one turn; that it may have none is said by the certainty of the edges.
-* A choice of two has a condition and its negation. One of three or more, as by ``elif``, by `match` or by early
-  returns, is one Branch as well: each condition is meant where none before it holds, and the last, where the program
-  has no condition for it, is `OTHERWISE`. A branch that generates nothing is a case with ``List([])``.
-  Cases that are all equal are no choice: what they have in common stands alone.
+* Nothing follows: ``List([])``. One thing follows: that thing itself. Lists are in the order of the program, have no
+  lists in them, and what is equal to its neighbour appears once. A loop over known values is unrolled; another stands
+  as one turn, and that it may have none is said by the certainty of the edges.
+* A choice of two has a condition and its negation; a case that generates nothing is left out. One of three or more, as
+  by ``elif``, by `match` or by early returns, is one Branch as well: each condition is meant where none before it
+  holds, and the last, where the program has no condition for it, is `OTHERWISE`; only the last is left out where it
+  generates nothing. Cases that are all equal are no choice: what they have in common stands alone.
 * What comes after a choice comes after the Branch, unless a case leaves before: then it is part of the other cases.
 * Conditions are the source, as `ast.unparse` writes it, without needless negations: ``not (a == b)`` is ``a != b``,
   ``not (a < b)`` is ``a >= b``, ``not not a`` is ``a``. ``case "x"`` of ``match kind`` is ``kind == 'x'``, and
   ``case "x" | "y"`` is ``kind in ('x', 'y')``; other patterns are ``case [first, *rest]``, with ``if guard`` behind.
-  Without an exception (`NO_EXCEPTION`) a `try` gives its body and `else`, with one its handlers: ``except ValueError``.
+  A `try` is its body, and then a Branch: ``except ValueError``, or `NO_EXCEPTION` for what follows without one.
 * The `when` of a rule, or the filter of a table's entry, stands around everything as a Branch of one case, since a
   rule that does not match does not run.
-* The `reason` of an Unknown is for people. Its `pattern` covers every name that can be generated there: ``*`` is one
-  segment, ``**`` any number of them. An interpolated value that may contain dots is ``**``: ``f"report.{kind}"`` gives
-  ``report.**``, and ``report.*`` where `kind` is known to be a number or a part without dots.
+* The `reason` of an Unknown is for people. Its `pattern` covers every name that can be generated there; ``*`` in it is
+  any text, dots and nothing included (in `on` it is one segment): ``f"report.{kind}"`` gives ``report.*``.
 """
 
 from __future__ import annotations
@@ -26,6 +25,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import msgspec
+
+from scriptrules.flow.conditions import opposes
 
 OTHERWISE = "otherwise"
 NO_EXCEPTION = "no exception"
@@ -71,23 +72,33 @@ def sequence(atoms: Iterable[Atom]) -> Atom:
     """Several atoms, one after the other, as one."""
     items: list[Atom] = []
     for atom in atoms:
-        items += atom.items if isinstance(atom, List) else [atom]
+        for item in atom.items if isinstance(atom, List) else [atom]:
+            if not items or items[-1] != item:
+                items.append(item)
     return items[0] if len(items) == 1 else List(items)
 
 
-def branch(cases: Iterable[tuple[str, Atom]]) -> Atom:
-    """A choice as one atom. A choice that is all there is in the last case goes on in the same Branch."""
+def branch(cases: Iterable[tuple[str, Atom]], total: bool) -> Atom:
+    """A choice as one atom. A choice that is all there is in the last case goes on in the same Branch.
+
+    Args:
+        cases: conditions and what follows.
+        total: whether one of the conditions always holds.
+    """
     flat = [Case(condition, atom) for condition, atom in cases]
-    if not flat:
+    if all(case.atom == NOTHING for case in flat):
         return NOTHING
-    if all(case.atom == flat[0].atom for case in flat):
+    if total and all(case.atom == flat[0].atom for case in flat):
         return flat[0].atom
-    last = flat[-1].atom
-    if len(flat) > 1 and isinstance(last, Branch):
+    if len(flat) == 2:
+        flat = [case for case in flat if case.atom != NOTHING]
+    if len(flat) > 1 and isinstance(last := flat[-1].atom, Branch):
         inner = list(last.cases)
-        if len(inner) == 2:
+        if len(inner) == 2 and opposes(inner[0].condition, inner[1].condition):
             inner[-1] = Case(OTHERWISE, inner[-1].atom)
         flat[-1:] = inner
+    if flat[-1].atom == NOTHING:
+        flat.pop()
     return Branch(flat)
 
 

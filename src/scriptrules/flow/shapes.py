@@ -20,7 +20,7 @@ class Via(StrEnum):
 
 
 class Certainty(StrEnum):
-    CERTAIN = "certain"  # whichever way the run ends by itself, it has generated this
+    CERTAIN = "certain"  # every run that no error and no fail() ends has generated it
     POSSIBLE = "possible"
     UNKNOWN = "unknown"  # the name is a pattern
 
@@ -36,12 +36,40 @@ class Edge(msgspec.Struct, frozen=True):
     reason: str = ""  # why the name is unknown
 
 
+class Use(msgspec.Struct, frozen=True):
+    """A name, or a pattern where it is known in part only, and the line it stands on."""
+
+    name: str
+    line: int
+
+
+class Start(msgspec.Struct, frozen=True):
+    """A use of `run()`."""
+
+    host: str  # a pattern where it is known in part only
+    options: list[str]
+    line: int
+
+
 class RuleFacts(msgspec.Struct, frozen=True):
     """A rule, or an entry of a table, which is named FILE:ENTRY."""
 
     rule: str
     subsequents: Atom
     edges: list[Edge] = []
+    line: int = 1  # of main, or of the entry
+    on: list[str] = []
+    has_on: bool = True
+    fallback: bool = False
+    priority: int = 0
+    enabled: bool = True
+    scheduled: bool = False
+    waits: bool = False  # somewhere for something outside: an execution, a timer, a task
+    fields: list[Use] = []  # that its filter reads
+    received: list[Use] = []  # what it receives besides
+    starts: list[Start] = []
+    unreached: list[int] = []  # lines of statements that control never gets to
+    endless: list[Use] = []  # functions that call themselves and never return
 
 
 class Facts(msgspec.Struct, frozen=True):
