@@ -113,6 +113,36 @@ class TreeJson(TypedDict):
     runs: list[BranchJson]
 
 
+class NextJson(TypedDict):
+    run: str
+    rule: str
+    task: str
+    via: str
+    certainty: str
+    condition: str
+    probability: float
+    seen: int
+    generated: int
+    remaining: float | None
+    expected: str | None
+
+
+class CellJson(TypedDict):
+    by: str | None
+    rule: str
+    count: int
+    last: str | None
+    p50: float | None
+    p90: float | None
+    p99: float | None
+    predicted: bool
+
+
+class MatrixJson(TypedDict):
+    since: str | None
+    cells: list[CellJson]
+
+
 class Unreachable(ScriptrulesError):
     """No server answers. Start one with `scriptrules serve`, or set SCRIPTRULES_URL."""
 
@@ -179,6 +209,17 @@ class Client:
         """A task, its runs with their entries, and all that follows from it."""
         tree: TreeJson = self._request("GET", f"/api/tasks/{quote(id, safe='')}/tree")
         return tree
+
+    def next(self, id: str) -> list[NextJson]:
+        """What is likely to follow from the runs of a task that are under way, the likeliest first."""
+        items: list[NextJson] = self._request("GET", f"/api/tasks/{quote(id, safe='')}/next")["items"]
+        return items
+
+    def matrix(self, since: str | None = None) -> MatrixJson:
+        """Which rules have run which, and can."""
+        query = f"?{urlencode({'since': since})}" if since else ""
+        matrix: MatrixJson = self._request("GET", f"/api/matrix{query}")
+        return matrix
 
     def held(self, limit: int) -> list[TaskJson | RunJson]:
         """The tasks and runs that are held, newest first."""

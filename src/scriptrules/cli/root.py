@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name: module, summary
     "resume": ("verbs", "Let a held task or run go on."),
     "cancel": ("verbs", "Cancel a run, or a task with all its runs."),
     "retry": ("verbs", "Do a failed or held run again, keeping what succeeded."),
+    "matrix": ("matrix", "Show which rules have run which, how often, and for how long."),
     "check": ("checking", "Compile all rules, or PATHS, and report what is wrong."),
     "schema": ("schemas", "Print the JSON schema of declarative rules, for editors."),
     "explain-code": ("explaining", "Explain a code such as SR110; without one, list them all."),

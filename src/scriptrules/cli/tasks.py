@@ -11,7 +11,9 @@ from scriptrules.cli.common import (
     Piece,
     age,
     check_task_id,
+    clean,
     compact,
+    duration_text,
     json_option,
     make_client,
     print_json,
@@ -20,12 +22,17 @@ from scriptrules.cli.common import (
     read_since,
     reason_text,
     say,
+    shorten,
     state_piece,
     way_out,
     width,
     wrap,
 )
+from scriptrules.client import NextJson
 
+NEXT_SHOWN = 10  # tasks that are likely to follow
+CONDITION_SHOWN = 40  # characters
+ENDED = ("done", "failed", "cancelled")
 STATES = ("new", "held", "running", "done", "failed", "unmatched", "dropped", "cancelled")
 
 
@@ -85,7 +92,19 @@ def task_command(id: str, tree: bool, as_json: bool) -> None:
     facts += [("key", task["key"])] if task["key"] else []
     facts += [("parent", task["parent"]), ("root", task["root"])] if task["parent"] else []
     facts += [("run", f"{run['id']}  {run['rule']}  {run['state']}") for run in reversed(runs)]
+    if any(run["state"] not in ENDED for run in runs):
+        facts += [("next", next_text(one)) for one in client.next(id)[:NEXT_SHOWN]]
     print_facts(facts)
+
+
+def next_text(one: NextJson) -> str:
+    """A task that is likely to follow: how likely, when, and by which rule."""
+    parts = [f"{one['probability']:4.0%}", one["task"]]
+    if one["remaining"] is not None:
+        parts.append(f"in about {duration_text(one['remaining'])}")
+    if one["condition"]:
+        parts.append(f"if {shorten(one['condition'], CONDITION_SHOWN)}")
+    return clean("  ".join([*parts, f"({one['rule']})"]))
 
 
 @click.command("held")

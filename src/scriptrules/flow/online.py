@@ -19,6 +19,7 @@ from scriptrules.sightings import FURTHER, SENT, SeenEdge, quantile
 
 PRIOR = {Certainty.CERTAIN: 1.0, Certainty.POSSIBLE: 0.5, Certainty.UNKNOWN: 0.5}  # before anything was seen
 MEDIAN = 0.5
+_IN_JOURNAL = {Via.NOMATCH: "return", Via.THEN: "emit"}
 
 
 class Status(StrEnum):
@@ -80,8 +81,8 @@ def predicts(facts: RuleFacts, task: str, via: str) -> Edge | None:
 
 
 def _way(via: Via) -> str:
-    """How a journal calls it: a table's fallbacks return what they generate, like all tables."""
-    return "return" if via is Via.NOMATCH else str(via)
+    """How a journal calls it: a table's fallbacks return what they generate, and a `then` emits."""
+    return _IN_JOURNAL.get(via, str(via))
 
 
 def joined(rules: Iterable[tuple[RuleFacts, str]], seen: Iterable[SeenEdge]) -> list[OnlineEdge]:

@@ -20,6 +20,7 @@ import structlog
 from scriptrules import clock
 from scriptrules.diagnostics import Diagnostic
 from scriptrules.errors import SandboxUnavailable
+from scriptrules.flow.shapes import Facts
 from scriptrules.function import FunctionSpec
 from scriptrules.jobs import JobType
 from scriptrules.model import Source
@@ -37,7 +38,8 @@ RUNS_MAX = 1 << 16  # runs that one task can start: slots between two takes
 REFUSED = (wire.FrameError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # bytes that are no message
 ACKS_MAX = 2 * RUNS_MAX  # announcements for one job: a filter and a run of each rule
 REPLIES: dict[type, type] = {
-    wire.Load: wire.Loaded, wire.Take: wire.Taken, wire.Replay: wire.Ran, wire.Resume: wire.Ran
+    wire.Load: wire.Loaded, wire.Take: wire.Taken, wire.Replay: wire.Ran, wire.Resume: wire.Ran,
+    wire.Analyse: wire.Analysed,
 }  # fmt: skip
 
 
@@ -324,6 +326,29 @@ class Pool:
         self.submit(job)
         return await future
 
+    async def analyse(self, source: Source) -> Facts | None:
+        """What the rules of a file can generate, as one worker finds out; None where that was too much for it."""
+        future: asyncio.Future[Facts | None] = asyncio.get_running_loop().create_future()
+
+        def settle(facts: Facts | None) -> None:
+            if not future.done():
+                future.set_result(facts)
+
+        def lost(loss: Loss) -> None:
+            if loss.ack is None and job.tries < 3:
+                self.submit(job)
+            else:
+                log.warning("flow.not_analysed", rule=source.rule, problem=f"the worker was {loss.how}")
+                settle(None)
+
+        def done(worker: Worker, reply: wire.Analysed) -> None:
+            honest = all(facts.rule.partition(":")[0] == source.rule for facts in reply.facts.rules)
+            settle(reply.facts if honest else None)
+
+        job = Job(lambda number, _: wire.Analyse(number, source), done, lost)
+        self.submit(job)
+        return await future
+
     def activate(self, epoch: int, put: dict[str, Source], drop: list[str]) -> None:
         """Make rules active, or inactive, in all workers, from this epoch on."""
         self.epoch = epoch
@@ -386,7 +411,7 @@ class Pool:
                 if self._pending:
                     self._pump()
 
-    def _fits(self, job: Job, message: wire.Loaded | wire.Taken | wire.Ran) -> bool:
+    def _fits(self, job: Job, message: wire.Loaded | wire.Taken | wire.Ran | wire.Analysed) -> bool:
         """Whether a reply is one to its job: of its kind, and about the slots and rules that it was given."""
         if message.number != job.number or type(message) is not job.reply:
             return False

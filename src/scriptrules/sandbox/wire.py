@@ -14,10 +14,11 @@ from typing import Any
 import msgspec
 
 from scriptrules.diagnostics import Diagnostic
+from scriptrules.flow.shapes import Facts
 from scriptrules.function import FunctionSpec
 from scriptrules.jobs import JobType
 from scriptrules.journal import Intent
-from scriptrules.model import Failure, SecretRef
+from scriptrules.model import Failure, SecretRef, Source
 from scriptrules.rulebook.metadata import Metadata
 
 HEADER = struct.Struct("<I")
@@ -156,6 +157,13 @@ class Forget(msgspec.Struct, frozen=True, array_like=True, tag=8):
     digests: list[str]
 
 
+class Analyse(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """Find out what the rules of a file can generate. Nothing of it is executed."""
+
+    number: int
+    source: Source
+
+
 # ---- from the worker
 
 
@@ -237,8 +245,13 @@ class Ran(msgspec.Struct, frozen=True, array_like=True, tag=5):
     slice: Slice | None
 
 
-ToWorker = Setup | Load | Book | Take | Replay | Resume | Evict | Forget
-FromWorker = Ready | Ack | Loaded | Taken | Ran
+class Analysed(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    number: int
+    facts: Facts
+
+
+ToWorker = Setup | Load | Book | Take | Replay | Resume | Evict | Forget | Analyse
+FromWorker = Ready | Ack | Loaded | Taken | Ran | Analysed
 
 
 def keeps_to(budget: Budget, piece: Slice) -> bool:

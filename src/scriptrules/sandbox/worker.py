@@ -11,6 +11,8 @@ import platform
 import sys
 from typing import Any
 
+from scriptrules.flow.facts import analyse
+from scriptrules.function import FunctionSpec
 from scriptrules.sandbox import jobs, meter, signals, wire
 from scriptrules.sandbox.book import Book
 from scriptrules.sandbox.builtins import make_builtins
@@ -42,6 +44,7 @@ class Worker:
         self._budget = wire.Budget()
         self._builtins = make_builtins()
         self._book = Book(self._builtins, self._budget, self._announce_filter)
+        self._functions: dict[str, FunctionSpec] = {}
         self._scripts: dict[int, Script] = {}
         self._number = 0
 
@@ -83,8 +86,13 @@ class Worker:
                         self._metered(script.evict)
             case wire.Forget():
                 self._book.forget(request.digests)
+            case wire.Analyse():
+                self._number = request.number
+                self._announce(request.source.rule, main=False)
+                self._send(wire.Analysed(request.number, analyse(request.source, self._functions)))
             case wire.Setup():
                 self._budget = request.budget
+                self._functions = {spec.name: spec for spec in request.functions}
                 self._builtins.update(injected(request.functions))
                 self._builtins["Job"] = jobs.constructor(request.jobs)
                 self._book = Book(self._builtins, self._budget, self._announce_filter, request.functions, request.jobs)

@@ -86,6 +86,40 @@ class LogShape(msgspec.Struct, frozen=True):
     fields: Raw
 
 
+class CellShape(msgspec.Struct, frozen=True):
+    """Runs of `rule` for tasks that runs of `by` have generated; `by` is None where tasks came from outside."""
+
+    by: str | None
+    rule: str
+    count: int
+    last: str | None
+    p50: float | None  # seconds that the runs took
+    p90: float | None
+    p99: float | None
+    predicted: bool  # the analysis says that it can happen
+
+
+class MatrixShape(msgspec.Struct, frozen=True):
+    since: str | None  # the day that it begins with
+    cells: list[CellShape]
+
+
+class NextShape(msgspec.Struct, frozen=True):
+    """A task that a run under way is likely to generate."""
+
+    run: str
+    rule: str
+    task: str  # or a pattern
+    via: str
+    certainty: str
+    condition: str
+    probability: float
+    seen: int  # tasks of this name that runs of the rule have generated so far
+    generated: int  # by this run
+    remaining: float | None  # seconds until it is expected; None: nothing is known, or it is late
+    expected: str | None
+
+
 def task_shape(task: Task) -> TaskShape:
     return TaskShape(
         task.id,

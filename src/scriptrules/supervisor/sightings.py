@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import structlog
-
 from scriptrules.flow.online import predicts
-from scriptrules.flow.shapes import RuleFacts
+from scriptrules.flow.shapes import Facts, RuleFacts
 from scriptrules.journal import SliceRecord
 from scriptrules.model import Run, Task, TaskState
-from scriptrules.sightings import NAMES_MAX, OUTSIDE, SENT, Generated, Ran, SeenEdge
+from scriptrules.sightings import NAMES_MAX, OUTSIDE, SENT, Generated, Ran
 from scriptrules.store.protocol import Change, TaskMove
 from scriptrules.supervisor.arguments import generate_args
-from scriptrules.supervisor.background import Observers
 from scriptrules.supervisor.decision import Decision
 from scriptrules.supervisor.live import LiveRun
 
-log = structlog.get_logger(__name__)
-
 GENERATING = frozenset({"emit", "return", "call"})
 FORESEEN_MAX = 50_000  # edges that are remembered as foreseen, so that most are looked up once
-
-FactsOf = Callable[[str, str], RuleFacts | None]  # by rule and digest; None: it was not analysed
+AWAITED_MAX = 1000  # tasks of one source that are kept until it is analysed
 
 
 def note_decision(live: LiveRun, decision: Decision, change: Change) -> None:
@@ -64,21 +58,32 @@ class Surprises:
     """Notices tasks that their rule was not foreseen to generate, and tells of each edge once.
 
     Args:
-        facts_of: what the analysis says of a rule.
-        observers: hear of it.
+        tell: hears of each, once in this life.
     """
 
-    def __init__(self, facts_of: FactsOf, observers: Observers) -> None:
-        self.count = 0  # edges that nobody has foreseen, in this life
-        self._facts_of = facts_of
-        self._observers = observers
+    def __init__(self, tell: Callable[[Generated], None]) -> None:
+        self.count = 0
+        self._tell = tell
+        self._facts: dict[str, dict[str, RuleFacts]] = {}  # by digest, and rule
+        self._awaited: dict[str, list[Generated]] = {}  # by digest: what is looked at once its facts are there
         self._foreseen: set[tuple[str, str, str, str]] = set()
         self._told: dict[str, set[tuple[str, str, str]]] = {}  # by rule
 
-    def remember(self, edges: Iterable[SeenEdge]) -> None:
-        """Edges that were seen in an earlier life: they have been told of."""
-        for edge in edges:
-            self._told.setdefault(edge.rule, set()).add((edge.digest, edge.task, edge.via))
+    def expect(self, digest: str) -> None:
+        """The facts of a source will come: what its runs generate meanwhile is looked at then."""
+        self._awaited.setdefault(digest, [])
+
+    def learn(self, digest: str, facts: Facts | None) -> None:
+        """The facts of a source are there; None where there will be none."""
+        awaited = self._awaited.pop(digest, [])
+        if facts is not None:
+            self._facts[digest] = {one.rule: one for one in facts.rules}
+            self.look(awaited)
+
+    def forget(self, digest: str) -> None:
+        """No rule has this source any more; its last runs may surprise nobody."""
+        self._facts.pop(digest, None)
+        self._awaited.pop(digest, None)
 
     def look(self, generated: Iterable[Generated]) -> None:
         """See whether committed tasks were foreseen."""
@@ -86,22 +91,22 @@ class Surprises:
             key = (one.rule, one.digest, one.task, one.via)
             if key in self._foreseen or one.via == SENT:
                 continue
-            facts = self._facts_of(one.rule, one.digest)
-            if facts is None:
-                continue
-            if predicts(facts, one.task, one.via) is not None:
+            rules = self._facts.get(one.digest)
+            if rules is None:
+                awaited = self._awaited.get(one.digest)
+                if awaited is not None and len(awaited) < AWAITED_MAX:
+                    awaited.append(one)
+            elif one.rule in rules and predicts(rules[one.rule], one.task, one.via) is not None:
                 if len(self._foreseen) >= FORESEEN_MAX:
                     self._foreseen.clear()
                 self._foreseen.add(key)
             else:
-                self._tell(one)
+                self._notice(one)
 
-    def _tell(self, one: Generated) -> None:
+    def _notice(self, one: Generated) -> None:
         told = self._told.setdefault(one.rule, set())
         edge = (one.digest, one.task, one.via)
-        if edge in told or len(told) >= NAMES_MAX:
-            return
-        told.add(edge)
-        self.count += 1
-        log.warning("flow.unpredicted", rule=one.rule, task=one.task, via=one.via, digest=one.digest)
-        self._observers.unpredicted(one.rule, one.task, one.via)
+        if edge not in told and len(told) < NAMES_MAX:
+            told.add(edge)
+            self.count += 1
+            self._tell(one)

@@ -24,6 +24,7 @@ from scriptrules.supervisor.background import Background, Observers, patiently
 from scriptrules.supervisor.decision import Setting
 from scriptrules.supervisor.driver import Driver
 from scriptrules.supervisor.executions import DrainShape, Executions
+from scriptrules.supervisor.foresight import Foresight
 from scriptrules.supervisor.hosts import HostShape
 from scriptrules.supervisor.limits import QUEUED, RunLimits
 from scriptrules.supervisor.live import LiveRuns
@@ -93,6 +94,10 @@ class Supervisor:
         self.driver.announce, self.driver.offer = self.matcher.announce, self.matcher.offer
         self.verbs = Verbs(store, self.rules, self.live, self.driver, self.matcher, self.limits, clock)
         self.driver.cancel_quietly = self.verbs.cancel_quietly
+        self.foresight = Foresight(
+            self.pool, store, self.rules.active, self.rules.facts, clock, self._background, observers
+        )
+        self.driver.notice = self.foresight.surprises.look
         self.executions: Executions | None = None
 
     @property
@@ -282,6 +287,7 @@ class Supervisor:
     async def _rules_changed(self) -> None:
         """A call that nobody could answer may have found its procedure, and a limit may have been raised."""
         self.limits.review()
+        self.foresight.rules_changed()
         for reason in ("unresolved", "ambiguous"):
             cursor: str | None = None
             while tasks := await self.store.tasks(Filter(state="held", reason=reason, cursor=cursor, limit=PAGE)):

@@ -7,8 +7,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from scriptrules import __version__, errors
+from scriptrules.supervisor import shapes
 from scriptrules.web.answers import Page, Problem, answer, refuse
 from scriptrules.web.operations import Operation, Site
+from scriptrules.web.requests import read_moment, read_query
 
 
 class Health(msgspec.Struct):
@@ -25,6 +27,10 @@ class Readiness(msgspec.Struct):
     walls: dict[str, str]
 
 
+class MatrixQuery(msgspec.Struct, frozen=True):
+    since: str | None = None  # RFC 3339; its whole day counts (UTC)
+
+
 def operations(site: Site) -> list[Operation]:
     """What concerns no single task."""
     overview = _Overview(site)
@@ -32,6 +38,14 @@ def operations(site: Site) -> list[Operation]:
     return [
         Operation("GET", "/api/rules", overview.rules, "Rules, with what is wrong with them.", answer=Page),
         Operation("GET", "/api/counts", overview.counts, "Tasks and runs by state.", answer=counts),
+        Operation(
+            "GET",
+            "/api/matrix",
+            overview.matrix,
+            "Which rules have run which, and can.",
+            answer=shapes.MatrixShape,
+            query=MatrixQuery,
+        ),
         Operation("GET", "/healthz", overview.health, "Whether it lives.", answer=Health, role="anyone"),
         Operation("GET", "/readyz", overview.readiness, "Whether it works.", answer=Readiness, role="anyone"),
     ]
@@ -47,6 +61,10 @@ class _Overview:
     async def counts(self, _: Request) -> Response:
         """How many tasks and runs are in each state. Its cost grows with the store, so no probe should ask for it."""
         return answer(await self._supervisor.store.counts())
+
+    async def matrix(self, request: Request) -> Response:
+        since = read_moment("since", read_query(request, MatrixQuery).since)
+        return answer(await self._supervisor.foresight.matrix(since))
 
     async def health(self, _: Request) -> Response:
         return answer(Health("ok", __version__))

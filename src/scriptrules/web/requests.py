@@ -38,7 +38,7 @@ def read_query(request: Request, kind: type[Query]) -> Query:
         if name not in known:
             raise errors.BadTask(f"Unknown parameter {name!r}{errors.nearest(name, known)} Known: {sorted(known)}.")
     for name in values.keys() & {"since", "until"}:
-        _moment(name, values[name])
+        read_moment(name, values[name])
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
@@ -49,11 +49,16 @@ def filter_of(query: msgspec.Struct) -> Filter:
     """The filter that a list's query stands for."""
     fields = {name: getattr(query, name) for name in query.__struct_fields__ if name in Filter.__struct_fields__}
     for name in ("since", "until"):
-        fields[name] = _moment(name, fields[name])
+        fields[name] = read_moment(name, fields[name])
     return Filter(**fields)
 
 
-def _moment(name: str, text: str | None) -> int | None:
+def read_moment(name: str, text: str | None) -> int | None:
+    """A time that a query names, in microseconds since 1970 UTC.
+
+    Raises:
+        BadTask: it is none.
+    """
     if text is None:
         return None
     try:

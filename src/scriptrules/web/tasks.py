@@ -56,6 +56,7 @@ def operations(site: Site) -> list[Operation]:
         Operation("GET", "/api/tasks", tasks.many, "Tasks, newest first.", answer=Page, query=TasksQuery),
         Operation("GET", "/api/tasks/{id}", tasks.one, "One task.", answer=shapes.TaskShape),
         Operation("GET", "/api/tasks/{id}/tree", tasks.tree, "A task and all that followed.", answer=shapes.TreeShape),
+        Operation("GET", "/api/tasks/{id}/next", tasks.next, "What is likely to follow now.", answer=Page),
         Operation("GET", "/api/held", tasks.held, "Held tasks and runs.", answer=Page, query=HeldQuery),
     ]
 
@@ -88,6 +89,9 @@ class _Tasks:
 
     async def tree(self, request: Request) -> Response:
         return answer(await shapes.tree_of(self._store, await self._task(request)))
+
+    async def next(self, request: Request) -> Response:
+        return answer(Page(await self._supervisor.foresight.next_of(await self._task(request))))
 
     async def held(self, request: Request) -> Response:
         filter = msgspec.structs.replace(filter_of(read_query(request, HeldQuery)), state="held")
