@@ -49,13 +49,15 @@ def _which(program: str) -> str | None:
 
 
 class PrivateEngine:
-    """A dockerd with all of its state in one folder; containers go on while it is down, as on a well kept host.
+    """A dockerd with all of its state in one folder.
 
     Args:
         tls: makes it listen on loopback too, for clients with a certificate; `tls_url` is where.
+        live_restore: whether containers go on while it is down, as on a well kept host; a swarm's engine cannot.
     """
 
-    def __init__(self, tls: Certificates | None = None) -> None:
+    def __init__(self, tls: Certificates | None = None, live_restore: bool = True) -> None:
+        self._live_restore = live_restore
         # Not pytest's tmp_path: a socket's path has at most 107 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="sr-docker-"))
         self.url = f"unix://{self.folder}/s"
@@ -65,7 +67,9 @@ class PrivateEngine:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        arguments = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--live-restore"]
+        arguments = ["--bridge=none", "--iptables=false", "--ip6tables=false"]
+        if self._live_restore:
+            arguments.append("--live-restore")
         for flag, name in (("--data-root", "data"), ("--exec-root", "exec"), ("-p", "pid")):
             arguments += [flag, str(self.folder / name)]
         if self._tls:
@@ -114,6 +118,22 @@ class PrivateEngine:
             process.kill()
             process.wait()
         (self.folder / "pid").unlink(missing_ok=True)
+        self._wait_for_containerd()
+
+    def _wait_for_containerd(self) -> None:
+        """Let the next engine start its own: it waits in vain for one that is dead and not yet buried."""
+        note = self.folder / "exec" / "containerd" / "containerd.pid"
+        with contextlib.suppress(OSError, ValueError):
+            process = Path(f"/proc/{int(note.read_text())}/stat")
+            deadline = time.monotonic() + START_TIMEOUT
+            while process.read_text().rpartition(")")[2].split()[0] not in "ZX" and time.monotonic() < deadline:
+                time.sleep(0.02)
+        note.unlink(missing_ok=True)
+
+    def start_swarm(self) -> None:
+        """Make it the manager of a swarm of one node."""
+        with self.client() as client:
+            client.init_swarm(advertise_addr="127.0.0.1", listen_addr=f"127.0.0.1:{free_port()}")
 
     def load_image(self, name: str = IMAGE, command: list[str] | None = None) -> None:
         """Give it an image with a static busybox under the names that tests use, which runs `command` by itself."""
@@ -141,6 +161,8 @@ class PrivateEngine:
 
     def remove(self) -> None:
         """End containers and engine, and leave nothing behind."""
+        if self._process is None and (self.folder / "data").exists():
+            self.start()  # what it has left running is ended by it alone
         if self._process is not None:
             self.clear()
             self.stop()

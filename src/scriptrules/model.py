@@ -192,6 +192,7 @@ class ExecutionRequest(msgspec.Struct, frozen=True):
     attempt: int = 1
     run: str = ""
     seq: int = 0
+    fresh: bool = True  # nobody can have asked for it before; after a restart that is not certain
 
 
 class ExecutionResult(msgspec.Struct, frozen=True):

@@ -54,3 +54,18 @@ def site(engine: engines.PrivateEngine, tmp_path: Path) -> Iterator[Site]:
     with engine.client() as client:
         for name in made.names():
             client.remove_container(name, force=True)
+
+
+@pytest.fixture(scope="session")
+def swarm() -> Iterator[engines.PrivateEngine]:
+    """A running swarm of one node with the image `engines.IMAGE`."""
+    if reason := engines.missing():
+        pytest.skip(reason)
+    made = engines.PrivateEngine(live_restore=False)
+    try:
+        made.start()
+        made.load_image()
+        made.start_swarm()
+        yield made
+    finally:
+        made.remove()

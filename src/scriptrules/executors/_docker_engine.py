@@ -22,7 +22,7 @@ import msgspec
 
 from scriptrules.errors import HostUnavailable
 from scriptrules.executors._docker_policy import HostTable
-from scriptrules.executors._docker_result import log_frames
+from scriptrules.executors._docker_result import ENGINE_STREAM, log_frames
 from scriptrules.executors._docker_tunnel import CONNECT_TIMEOUT, Tunnel
 
 if TYPE_CHECKING:
@@ -196,13 +196,15 @@ class Engine:
                 raise self.unavailable(_root_cause(error)) from None
         return bytes(data)
 
-    async def logs(self, container: str, follow: bool) -> AsyncGenerator[tuple[str, bytes], None]:
-        """The log of a container, piece by piece, as (stream, data); with `follow` until it ends."""
+    async def logs(self, name: str, follow: bool, of: str = "containers") -> AsyncGenerator[tuple[str, bytes], None]:
+        """The log of a container or service, piece by piece, as (stream, data); with `follow` until it ends."""
         query = {"stdout": "1", "stderr": "1", "follow": str(int(follow))}
-        async with self.stream(f"/containers/{container}/logs", query) as reader:
+        async with self.stream(f"/{of}/{name}/logs", query) as reader:
             try:
-                async for frame in log_frames(reader):
-                    yield frame
+                async for stream, data in log_frames(reader):
+                    if stream == ENGINE_STREAM:
+                        raise self.unavailable(f"a log broke off ({data.decode(errors='replace').strip()})")
+                    yield stream, data
             except (OSError, EOFError) as error:
                 raise self.unavailable(f"a log broke off ({_root_cause(error)})") from None
 

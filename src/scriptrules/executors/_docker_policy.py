@@ -306,7 +306,7 @@ def _mount_allowed(allowed: str, source: str, read_only: bool) -> bool:
     return inside and (mode != "ro" or read_only)
 
 
-def _log_bounds(table: HostTable) -> dict[str, str]:
+def log_bounds(table: HostTable) -> dict[str, str]:
     return {"max-size": f"{table.log_mb * 1024 // LOG_FILES}k", "max-file": str(LOG_FILES)}
 
 
@@ -373,7 +373,7 @@ def container_body(
             "SecurityOpt": ["no-new-privileges"],
             "Init": True,
             "RestartPolicy": {"Name": "no"},
-            "LogConfig": {"Type": "json-file", "Config": _log_bounds(table)},
+            "LogConfig": {"Type": "json-file", "Config": log_bounds(table)},
             "Mounts": mounts,
             "Tmpfs": {path: f"rw,nosuid,nodev,size={size}m" for path, size in options.tmpfs.items()},
         },

@@ -17,7 +17,8 @@ from scriptrules.executors._output import OUTPUT_FILE_MAX, file_output, last_lin
 from scriptrules.model import ExecutionRequest, ExecutionResult, Json, Verdict
 
 NEVER = "0001-01-01T00:00:00Z"  # how an engine writes that there was no such moment
-_STREAMS = {1: "stdout", 2: "stderr"}
+ENGINE_STREAM = "engine"  # what the engine itself says in the midst of a log: why it cannot go on
+_STREAMS = {1: "stdout", 2: "stderr", 3: ENGINE_STREAM}
 _CHUNK = 256 * 1024  # bytes
 
 
@@ -61,6 +62,8 @@ def never_started(state: Mapping[str, Any]) -> bool:
 def result_of(request: ExecutionRequest, ended: Ended, host: str, verdict: Verdict) -> ExecutionResult:
     """The result of `request`, whose container ended so."""
     started, finished = _moment(ended.state["StartedAt"]), _moment(ended.state["FinishedAt"])
+    if started is not None and finished is not None:
+        finished = max(started, finished)  # an engine notes the start of what is quickly done only after its end
     exit_code: int | None = ended.state["ExitCode"]
     output, problem = ended.file or (last_line_output(ended.stdout.data, cut=ended.stdout.cut), None)
     if output is None and ended.outage and problem is None:

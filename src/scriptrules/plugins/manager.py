@@ -38,6 +38,7 @@ BUILT_IN = (
     "scriptrules.plugins.sources",
     "scriptrules.executors.process",
     "scriptrules.executors.docker",
+    "scriptrules.executors.swarm",
 )
 
 

@@ -140,7 +140,7 @@ class Executions:
         host = self.hosts.get(run_args(entry.args).host)
         crowded = host is not None and (self.draining or not host.has_room or len(host.queue) > 0)
         if host is not None and crowded and entry.state is EntryState.PENDING:
-            request = request_of(key, run, task, entry)
+            request = request_of(key, run, task, entry, fresh)
             if not fresh or _is_valid(host, request):
                 host.queue.put(Waiting(entry.since, run.id, entry.seq, key, run.rule, fresh))
                 self._fill(host)
@@ -283,7 +283,7 @@ class Executions:
     # ---- executions
 
     async def _execute(self, key: str, run: Run, task: Task, entry: Entry, fresh: bool) -> None:
-        request = request_of(key, run, task, entry)
+        request = request_of(key, run, task, entry, fresh)
         verdict = None if fresh else Verdict.UNKNOWN  # of a refusal: a fresh one was never started
         host = self.hosts.get(request.host)
         try:
@@ -293,7 +293,8 @@ class Executions:
                     f"to scriptrules.toml. Configured: {', '.join(sorted(self.hosts)) or 'none'}."
                 )
             pending = entry.state is EntryState.PENDING
-            request = request_of(key, run, task, entry, await self._fill_of(key, run, entry, patient=not pending))
+            fill = await self._fill_of(key, run, entry, patient=not pending)
+            request = request_of(key, run, task, entry, fresh, fill)
             await self._ensure(host.executor, request, may_create=pending)
         except ScriptrulesError as error:
             message = KNOWN.text(error.message)
@@ -438,8 +439,13 @@ def _veil(_: SecretText) -> str:
     return "secret"
 
 
-def request_of(key: str, run: Run, task: Task, entry: Entry, fill: Fill = _veil) -> ExecutionRequest:
-    """What an entry asks of its host; without `fill`, no secret is in it, and it cannot be started."""
+def request_of(key: str, run: Run, task: Task, entry: Entry, fresh: bool, fill: Fill = _veil) -> ExecutionRequest:
+    """What an entry asks of its host.
+
+    Args:
+        fresh: no earlier supervisor can have asked for it.
+        fill: puts secrets in; without it there is none, and it cannot be started.
+    """
     args = run_args(entry.args)
     return ExecutionRequest(
         key=key,
@@ -455,6 +461,7 @@ def request_of(key: str, run: Run, task: Task, entry: Entry, fill: Fill = _veil)
         attempt=entry.attempt,
         run=run.id,
         seq=entry.seq,
+        fresh=fresh,
     )
 
 

@@ -39,8 +39,8 @@ def found(plugins: Plugins, name: str) -> PluginInfo:
 def test_the_built_in_ones_are_plugins_like_any_other() -> None:
     plugins = Plugins(None)
     assert set(plugins.functions) >= set(INTRINSICS)
-    assert {"process", "docker"} <= set(plugins.executors)
-    assert [info.problem for info in plugins.found() if info.origin == "built-in"] == [None] * 4
+    assert {"process", "docker", "swarm"} <= set(plugins.executors)
+    assert [info.problem for info in plugins.found() if info.origin == "built-in"] == [None] * 5
 
 
 def test_a_file_in_the_folder_is_a_plugin(tmp_path: Path) -> None:
