@@ -35,6 +35,15 @@ class TaskJson(TypedDict):
     created: str
 
 
+class VariableJson(TypedDict):
+    name: str
+    value: Json
+    secret: bool
+    version: int | None
+    since: str
+    by: str | None
+
+
 class FailureJson(TypedDict, total=False):
     type: str
     message: str
@@ -276,6 +285,36 @@ class Client:
             "POST", f"/api/{kind}/{quote(id, safe='')}/{verb}", _encode(settings)
         )
         return changed
+
+    # ---- variables
+
+    def variables(self) -> list[VariableJson]:
+        """All variables of the store, by name; the values of secrets are None."""
+        found: list[VariableJson] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            page = self._request("GET", f"/api/variables?cursor={quote(cursor, safe='')}")
+            found += page["items"]
+            cursor = page["next"]
+        return found
+
+    def variable(self, name: str) -> VariableJson:
+        variable: VariableJson = self._request("GET", f"/api/variables/{quote(name, safe='')}")
+        return variable
+
+    def set_variable(self, name: str, value: Json, secret: bool) -> VariableJson:
+        body = _encode({"value": value, "secret": secret})
+        variable: VariableJson = self._request("PUT", f"/api/variables/{quote(name, safe='')}", body)
+        return variable
+
+    def remove_variable(self, name: str) -> VariableJson:
+        """Remove a variable; returns what it was."""
+        variable: VariableJson = self._request("DELETE", f"/api/variables/{quote(name, safe='')}")
+        return variable
+
+    def rotate_key(self) -> int:
+        """Have all secrets sealed with a new key; returns how many values there are."""
+        return int(self._request("POST", "/api/variables/rotate-key", b"{}")["values"])
 
     def hosts(self) -> list[HostJson]:
         """The configured hosts, each as it is now."""

@@ -277,7 +277,7 @@ def test_doctor_says_what_there_is_and_ends_with_1_where_something_is_broken(tmp
     good = project("doctor", "--json")
     assert good.status == 0, good.out
     areas = {finding["area"] for finding in good.json["items"]}
-    assert areas == {"versions", "config", "sandbox", "rules", "store", "plugins", "hosts", "server"}
+    assert areas == {"versions", "config", "sandbox", "rules", "store", "secrets", "plugins", "hosts", "server"}
     (tmp_path / "rules" / "bad.py").write_text(BROKEN)
     (tmp_path / "plugins" / "bad.py").write_text("raise RuntimeError('no')\n")
     bad = project("doctor", "--store", "sqlite:////proc/no/state.db")

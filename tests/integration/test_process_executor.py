@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import pwd
@@ -658,13 +659,15 @@ def test_of_many_launchers_one_starts_the_program_and_a_late_one_finds_nothing(s
         await host.start("b-1-1", f"echo 1 >> {lines}")  # waits: its folder is there, unclaimed
         folder = str(site.state / "b-1-1")
         command = [sys.executable, "-I", "-S", launcher.__file__, folder]
-        running = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(12)]
-        said = await asyncio.to_thread(lambda: [each.communicate(timeout=60)[1] for each in running])
+        spec = host.executor._specs["b-1-1"]
+        pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+        running = [subprocess.Popen(command, **pipes) for _ in range(12)]
+        said = await asyncio.to_thread(lambda: [each.communicate(spec, timeout=60)[1] for each in running])
         assert (set(said), {each.returncode for each in running}) == ({b""}, {0})
         await host.executor.stop("a-1-1")
         assert {(await host.result())[0] for _ in range(2)} == {"a-1-1", "b-1-1"}
         await host.executor.release("b-1-1")
-        late = await asyncio.to_thread(subprocess.run, command, capture_output=True, timeout=60)
+        late = await asyncio.to_thread(subprocess.run, command, input=spec, capture_output=True, timeout=60)
         assert (late.returncode, late.stderr) == (0, b"")
 
     site.serve(prepare, max_running=1)
@@ -898,5 +901,71 @@ def test_a_full_disk_is_waited_for_and_the_result_is_kept(site: Site) -> None:
         await asyncio.sleep(0.3)
         shutil.rmtree(blocked)
         assert (await host.result())[1].output == 4
+
+    site.serve(scenario)
+
+
+# ---- secrets
+
+SECRET = "gk-7421-very-secret"
+
+
+def files_with(text: str, folder: Path) -> list[Path]:
+    """Files below `folder` that have `text`."""
+    return [file for file in folder.rglob("*") if file.is_file() and text.encode() in file.read_bytes()]
+
+
+@pytest.mark.parametrize("user", [ME, pytest.param(None, marks=as_root)])
+def test_secret_files_are_the_programs_own_and_gone_when_it_ends(site: Site, user: str | None) -> None:
+    script = 'cd "$SCRIPTRULES_SECRETS"; stat -c %a run/token; sha256sum < run/token; id -u; stat -c %u run/token'
+
+    async def scenario(host: Host) -> None:
+        result = await host.run(script, secret_files={"/run/token": SECRET, "key": "1\n2"})
+        mode, digest, _, user, owner = result.stdout.split()
+        assert (mode, digest, owner) == ("600", hashlib.sha256(SECRET.encode()).hexdigest(), user)
+        assert not list(site.base.rglob("secrets")) + list(Path("/var/tmp").glob("scriptrules-*/*/secrets"))
+
+    site.serve(scenario, user=user)
+
+
+def test_secrets_are_on_no_disk_but_in_their_files(site: Site) -> None:
+    async def scenario(host: Host) -> None:
+        await host.start("w-1-1", "sleep 600")
+        await host.start("x-1-1", 'echo $A "$0" > /dev/null; sleep 600', env={"A": SECRET}, secret_files={"b": SECRET})
+        assert not files_with(SECRET, site.base)  # it waits for its slot
+        await host.executor.stop("w-1-1")
+        await host.result()
+        box = site.state / "x-1-1" / "box" / "secrets" / "b"
+        await asyncio.to_thread(until, lambda: files_with(SECRET, site.base) == [box])
+        command_lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in processes_of(str(site.base))]
+        assert not any(SECRET.encode() in line for line in command_lines)
+        await host.executor.stop("x-1-1")
+        await host.result()
+        assert not files_with(SECRET, site.base)
+
+    site.serve(scenario, max_running=1)
+
+
+def test_a_lost_launcher_leaves_no_secret_behind(site: Site) -> None:
+    async def scenario(host: Host) -> None:
+        await host.start("x-1-1", "sleep 600", secret_files={"a/b": SECRET})
+        await asyncio.to_thread(until, lambda: files_with(SECRET, site.base))
+        claim = host.executor._folders.claim("x-1-1")
+        os.kill(claim.pid, signal.SIGKILL)
+        _, result = await host.result()
+        assert result.verdict is Verdict.UNKNOWN
+        assert not files_with(SECRET, site.base)
+
+    site.serve(scenario)
+
+
+@pytest.mark.parametrize("path", ["", "/", "../x", "a//b", "a/./b", "a/", "a\0b"])
+def test_a_path_of_a_secret_file_stays_in_its_folder(site: Site, path: str) -> None:
+    async def scenario(host: Host) -> None:
+        with pytest.raises(InvalidRequest, match="secret_files") as caught:
+            host.executor.validate(request("x-1-1", "true", secret_files={path: SECRET}))
+        assert SECRET not in str(caught.value)
+        with pytest.raises(InvalidRequest, match="folder of another"):
+            host.executor.validate(request("x-1-1", "true", secret_files={"a": "1", "/a/b": "2"}))
 
     site.serve(scenario)

@@ -72,8 +72,8 @@ def read_data(pairs: Sequence[str], data: str | None) -> dict[str, Json]:
     if data is not None:
         if pairs:
             raise click.UsageError("Give the data either as k=v … or by --data, not both.")
-        text = _read_stdin() if data == "-" else data
-        value = _json(text, "--data")
+        text = read_stdin() if data == "-" else data
+        value = read_json(text, "--data")
         if not isinstance(value, dict):
             raise click.UsageError("--data is not a JSON object. Write --data '{\"size\": 3}'.")
         return value
@@ -86,22 +86,25 @@ def read_data(pairs: Sequence[str], data: str | None) -> dict[str, Json]:
             raise click.UsageError(f"{pair!r} is no field. Write name=text, or name:=JSON: customer=ada size:=3")
         if name in fields:
             raise click.UsageError(f"The field {name!r} is given twice. Leave one out; a list is {name}:='[1, 2]'.")
-        fields[name] = _json(text, pair) if raw else text
+        fields[name] = read_json(text, pair) if raw else text
     return fields
 
 
-def _read_stdin() -> str:
+def read_stdin() -> str:
+    """All of standard input, as text."""
     try:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
         raise click.UsageError(f"Standard input is not UTF-8 at byte {error.start}.") from None
 
 
-def _json(text: str, where: str) -> Json:
+def read_json(text: str, where: str) -> Json:
+    """JSON from the command line; `where` it stands is for the message about what is none."""
     try:
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        hint = " For text, write = instead of :=." if where != "--data" else ""
+        hints = {"--data": "", "VALUE": " For text, leave --json-value out."}
+        hint = hints.get(where, " For text, write = instead of :=.")
         raise click.UsageError(f"{where}: this is no JSON: {error}.{hint}") from None
 
 

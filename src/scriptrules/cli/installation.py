@@ -67,6 +67,7 @@ def plugins_command(plugins: str | None, as_json: bool) -> None:
                 "functions": info.functions,
                 "executors": info.executors,
                 "job_types": info.job_types,
+                "sources": info.sources,
                 "problem": info.problem,
             }
             for info in found
@@ -77,6 +78,7 @@ def plugins_command(plugins: str | None, as_json: bool) -> None:
     for info in found:
         adds = [f"{name}()" for name in info.functions] + [f"executor {name}" for name in info.executors]
         adds += [f"jobs of type {name}" for name in info.job_types]
+        adds += [f"variables from {name}" for name in info.sources]
         first, *rest = wrap(info.problem or ", ".join(adds) or "hooks", 40)
         style = "bad" if info.problem else ""
         rows.append([(info.name, "bold"), _relative(info.origin), (first, style)])
@@ -136,6 +138,7 @@ def _versions() -> list[Finding]:
 async def _look(settings: Config) -> list[Finding]:
     findings = await _sandbox_and_rules(settings)
     findings += _store(settings)
+    findings.append(_secrets(settings))
     findings += [finding async for finding in _plugins_and_hosts(settings)]
     findings.append(await asyncio.to_thread(_server))
     return findings
@@ -191,6 +194,16 @@ def _store(settings: Config) -> list[Finding]:
     state = "ok" if free >= SPACE_MIN else "warning"
     detail = f"{_relative(str(path))} can be written; {free} MB free"
     return [Finding(area="store", name="sqlite", state=state, detail=detail)]
+
+
+def _secrets(settings: Config) -> Finding:
+    """Whether the keys of secrets can be used, and by nobody else."""
+    from scriptrules.supervisor.vault import Vault
+
+    try:
+        return Finding(area="secrets", name="key file", state="ok", detail=Vault(settings.key_file).describe())
+    except ScriptrulesError as error:
+        return Finding(area="secrets", name="key file", state="broken", detail=error.message)
 
 
 async def _plugins_and_hosts(settings: Config) -> AsyncIterator[Finding]:

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name: module, summary
     "cancel": ("verbs", "Cancel a run, or a task with all its runs."),
     "retry": ("verbs", "Do a failed or held run again, keeping what succeeded."),
     "matrix": ("matrix", "Show which rules have run which, how often, and for how long."),
+    "var": ("variables", "Read and set the variables that rules load; secrets among them."),
     "check": ("checking", "Compile all rules, or PATHS, and report what is wrong."),
     "schema": ("schemas", "Print the JSON schema of declarative rules, for editors."),
     "explain-code": ("explaining", "Explain a code such as SR110; without one, list them all."),

@@ -23,7 +23,7 @@ import msgspec
 from scriptrules import clock
 from scriptrules.errors import HostUnavailable
 from scriptrules.executors import _output, launcher
-from scriptrules.executors._process_policy import Policy, may_enter, spec_of
+from scriptrules.executors._process_policy import SECRETS, Policy, may_enter, spec_of
 from scriptrules.model import ExecutionRequest, ExecutionResult, Verdict
 from scriptrules.plugins.executor import ExecutorContext
 
@@ -87,12 +87,15 @@ class Folders:
             _make_folder(self._root, 0o700)
         self._made = True
 
-    def prepare(self, request: ExecutionRequest, program: str, durable: bool) -> None:
+    def prepare(self, request: ExecutionRequest, program: str, durable: bool) -> bytes:
         """Make the folder of a start; whatever of it is there already is the same, and is made again.
 
         Args:
             program: its absolute path.
             durable: the folder is to survive a power cut from now on, not only from the launcher's claim on.
+
+        Returns:
+            The spec, which may hold secrets: it is for the launcher's standard input, and for no disk.
         """
         user, server, folder = self._policy.user, os.geteuid(), self.of(request.key)
         self.make_root()
@@ -104,10 +107,11 @@ class Folders:
             os.chmod(f"{box}/input.json", 0o640)
         if "stdin" in request.options:
             launcher.write_file(f"{folder}/stdin", request.options["stdin"].encode(), durable=False)
-        spec = launcher.encode_spec(spec_of(self._policy, request, program, box))
-        launcher.write_file(f"{folder}/spec", spec, durable=durable)
+        kept = launcher.encode_spec([("box", os.fsencode(box))])
+        launcher.write_file(f"{folder}/spec", kept, durable=durable)
         if durable:
             launcher.sync_folder(self._root)
+        return launcher.encode_spec(spec_of(self._policy, request, program, box))
 
     def ended(self, key: str) -> bool:
         return os.path.exists(f"{self.of(key)}/result.json")
@@ -141,6 +145,7 @@ class Folders:
     def collect(self, request: ExecutionRequest) -> ExecutionResult:
         """What became of an execution whose launcher has ended."""
         folder = self.of(request.key)
+        self._remove_secrets(folder)
         if not os.path.isdir(folder):
             return _unknown("nothing of it is left on this machine; whether it was started is unknown")
         try:
@@ -182,6 +187,15 @@ class Folders:
             stderr=stderr,
             verdict=Verdict.ONCE,
         )
+
+    @staticmethod
+    def _remove_secrets(folder: str) -> None:
+        """Files with secrets that a lost launcher has left; nobody but the server can rename anything there."""
+        try:
+            for box in launcher.decode_spec(_read(f"{folder}/spec")).get("box", []):
+                shutil.rmtree(f"{os.fsdecode(box)}/{SECRETS}", ignore_errors=True)
+        except OSError:
+            return
 
     def remove(self, key: str) -> None:
         """Take a folder out of every launcher's reach at once, and remove it when it has been kept long enough."""
@@ -316,6 +330,8 @@ def _why_not_started(left: Left, request: ExecutionRequest, policy: Policy) -> s
     program, user = request.image, policy.user.name
     if left.stage == "workdir":
         return f"user {user} cannot enter the workdir: {os.strerror(left.errno)}. Correct workdir in {policy.table}."
+    if left.stage == "secrets":
+        return f"its secret_files could not be written: {os.strerror(left.errno)}. Give each a path of its own."
     known = {
         errno.ENOENT: f"{program!r}, or the interpreter in its #! line, is not there. Install it.",
         errno.EACCES: f"user {user} may not execute {program!r}. Make it executable, and the folders above enterable.",

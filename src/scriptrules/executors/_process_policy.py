@@ -24,6 +24,7 @@ from scriptrules.model import ExecutionRequest, Json
 ARGUMENT_MAX = 128 * 1024 - 1  # bytes; Linux takes no longer argument or variable
 ARGUMENTS_MAX = 1024 * 1024  # bytes of all of them; half of what Linux takes with a stack of 8 MB
 MEGABYTE = 1024 * 1024
+SECRETS = "secrets"  # the folder in the box with the files that only the program can read
 
 _KEY = re.compile(r"[a-z0-9-]{1,63}\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -131,6 +132,7 @@ def check_request(policy: Policy, request: ExecutionRequest) -> None:
             )
     _check_texts("args", [request.image, *request.args])
     _check_texts("env", [*request.env, *request.env.values()])
+    _check_secret_files(request)
     _check_texts("stdin", [request.options.get("stdin", "")], longest=None)
     if sum(len(text) + 9 for text in (*request.args, *request.env, *request.env.values())) > ARGUMENTS_MAX:
         raise _too_long("args and env together", ARGUMENTS_MAX)
@@ -185,6 +187,7 @@ def spec_of(policy: Policy, request: ExecutionRequest, program: str, box: str) -
         "SCRIPTRULES_OUTPUT": f"{box}/out/output.json",
         "SCRIPTRULES_KEY": request.key,
         "SCRIPTRULES_ATTEMPT": str(request.attempt),
+        **({"SCRIPTRULES_SECRETS": f"{box}/{SECRETS}"} if request.secret_files else {}),
     }
     cpu = limit_of(policy, request, "cpu_seconds")
     limits = {
@@ -206,6 +209,10 @@ def spec_of(policy: Policy, request: ExecutionRequest, program: str, box: str) -
         *(("env", f"{name}={value}") for name, value in variables.items()),
         *(("limit", f"{name}:{soft}:{hard}") for name, (soft, hard) in limits.items()),
     ]
+    for path, content in request.secret_files.items():
+        texts += [("secret_file", f"{box}/{SECRETS}/{path.lstrip('/')}"), ("secret", content.encode().hex())]
+    if request.secret_files:
+        texts.append(("secrets", f"{box}/{SECRETS}"))
     if request.timeout is not None:
         texts.append(("timeout", str(request.timeout)))
     if "stdin" in request.options:
@@ -278,6 +285,17 @@ def _check_texts(what: str, texts: Iterable[Json], longest: int | None = ARGUMEN
             raise InvalidRequest(f"{what} of run() has half a surrogate pair, which is no text. Remove it.") from None
         if longest is not None and size > longest:
             raise _too_long(f"one of {what}", longest)
+
+
+def _check_secret_files(request: ExecutionRequest) -> None:
+    _check_texts("secret_files", request.secret_files)
+    _check_texts("secret_files", request.secret_files.values(), longest=None)
+    parts = [tuple(path.lstrip("/").split("/")) for path in request.secret_files]
+    for path, part in zip(request.secret_files, parts, strict=True):
+        if any(name in ("", ".", "..") for name in part):
+            raise InvalidRequest(f'secret_files of run(): {path!r} is no path of a file. Write "/run/secrets/token".')
+        if sum(other[: len(part)] == part for other in parts) > 1:
+            raise InvalidRequest(f"secret_files of run(): {path!r} is a folder of another one, or there twice.")
 
 
 def _too_long(what: str, most: int) -> InvalidRequest:

@@ -1,16 +1,18 @@
 """Runs one program and leaves what became of it in a folder, whatever happens to the supervisor meanwhile.
 
-``python -I -S launcher.py FOLDER``, with an acknowledgement pipe as descriptor 3. It claims FOLDER before it starts
-anything, so of any number of launchers one starts the program and the others leave without a word. It is its
-own session, so signals to the supervisor's group or terminal do not reach it, and it writes nothing into FOLDER
-that depends on the supervisor being there.
+``python -I -S launcher.py FOLDER``, with the spec (``name=value`` records between NULs) on standard input and an
+acknowledgement pipe as descriptor 3. It claims FOLDER before it starts anything, so of any number of launchers one
+starts the program and the others leave without a word. It is its own session, so signals to the supervisor's group or
+terminal do not reach it, and it writes nothing into FOLDER that depends on the supervisor being there.
 
-What is in FOLDER: ``spec`` (from the supervisor: ``name=value`` records between NULs), ``claim`` (process id, start
-time, boot id), ``stop`` (somebody asked), ``stdout.N`` and ``stderr.N`` (segments), ``output`` (a copy of what the
-program left for ``$SCRIPTRULES_OUTPUT``), ``result.json``, ``launcher.log`` (this program's own standard error).
+What is in FOLDER: ``spec`` (from the supervisor: where the box is), ``claim`` (process id, start time, boot id),
+``stop`` (somebody asked), ``stdout.N`` and ``stderr.N`` (segments), ``output`` (a copy of what the program left for
+``$SCRIPTRULES_OUTPUT``), ``result.json``, ``launcher.log`` (this program's own standard error).
 
 What was tried and rejected:
 
+* The spec as a file: arguments and variables can be secrets, and what was on a disk is hard to get rid of. It comes
+  from memory that has no name, and nothing keeps it once the program has begun.
 * JSON for the spec: importing json costs 5 ms, as much as starting Python does. ``signal`` costs 3.5 ms (enum, re), so
   its C half is used. ctypes costs 2.5 ms, and only after the acknowledgement: it buys the subreaper, through which
   descendants that left the group are found, and the parent-death signal.
@@ -163,12 +165,15 @@ def main(folder: str) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.set_wakeup_fd(woken)
-    if not claim(folder):
+    with open(0, "rb", closefd=False) as stream:
+        spec = decode_spec(stream.read())
+    empty = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+    if "program" not in spec or not claim(folder):
         return
     _ignoring_errors(lambda: os.write(ACKNOWLEDGE, b"1"))
     _ignoring_errors(lambda: os.close(ACKNOWLEDGE))
-    with open(f"{folder}/spec", "rb") as stream:
-        spec = decode_spec(stream.read())
     Program(folder, spec, asked, wake).run()
 
 
@@ -186,6 +191,7 @@ class Program:
         self.prctl(_PR_SET_CHILD_SUBREAPER, 1)
         self.report = -1  # the pipe on which the child says what went wrong before the program began
         self.trouble = ""  # "STAGE ERRNO" where the program could not be started
+        self.stage = "launch"  # what the launcher itself is doing before the program begins
         self.reason = ""  # "timeout", "stopped" or "terminated" where it was made to end
 
     def run(self) -> None:
@@ -196,12 +202,16 @@ class Program:
             try:
                 status = self._watch(self._start())
             except OSError as error:
-                self.trouble = f"launch {error.errno}"
+                self.trouble = f"{self.stage} {error.errno}"
+        remove_secrets(self.spec)
         for sink in self.sinks.values():
             sink.close()
         self._leave_result(started, status)
 
     def _start(self) -> int:
+        self.stage = "secrets"
+        _write_secrets(self.spec)
+        self.stage = "launch"
         ends = {name: os.pipe() for name in ("stdout", "stderr", "report")}
         stdin = os.open(f"{self.folder}/stdin" if "stdin" in self.spec else "/dev/null", os.O_RDONLY)
         launcher = os.getpid()
@@ -212,6 +222,8 @@ class Program:
             writing = {name: pair[1] for name, pair in ends.items()}
             _become(self.spec, (stdin, writing["stdout"], writing["stderr"]), writing["report"], self.prctl, launcher)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
+        for name in ("arg", "env", "secret"):
+            self.spec.pop(name, None)  # the program has them, and nobody else needs them any more
         os.close(stdin)
         for _, writing_end in ends.values():
             os.close(writing_end)
@@ -339,6 +351,37 @@ class Sink:
         for descriptor in self.open:
             _ignoring_errors(lambda descriptor=descriptor: os.fsync(descriptor))  # type: ignore[misc]
             os.close(descriptor)
+
+
+def _write_secrets(spec: Spec) -> None:
+    """Write the program's files with secrets: its own, in folders where it can make and rename nothing."""
+    owner, server = int(spec["uid"][0]) if "uid" in spec else os.geteuid(), os.geteuid()
+    for path, content in zip(spec.get("secret_file", ()), spec.get("secret", ()), strict=True):
+        _make_folders(os.path.dirname(path), spec["secrets"][0], 0o711 if owner != server else 0o700)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            _write_all(descriptor, bytes.fromhex(content.decode()))
+            if owner != server:
+                os.fchown(descriptor, owner, int(spec["gid"][0]))
+        finally:
+            os.close(descriptor)
+
+
+def _make_folders(folder: bytes, root: bytes, mode: int) -> None:
+    if folder != root and not os.path.isdir(os.path.dirname(folder)):
+        _make_folders(os.path.dirname(folder), root, mode)
+    if not os.path.isdir(folder):
+        os.mkdir(folder)
+        os.chmod(folder, mode)
+
+
+def remove_secrets(spec: Spec) -> None:
+    """Remove the program's files with secrets, and their folders as far as nothing else is in them."""
+    for path in spec.get("secret_file", ()):
+        _ignoring_errors(lambda path=path: os.unlink(path))  # type: ignore[misc]
+        while path != spec["secrets"][0]:
+            path = os.path.dirname(path)
+            _ignoring_errors(lambda path=path: os.rmdir(path))  # type: ignore[misc]
 
 
 def _become(

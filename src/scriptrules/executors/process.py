@@ -89,6 +89,7 @@ class ProcessExecutor:
         self._watched: dict[str, int] = {}  # the pidfd of a key's launcher
         self._launching: set[str] = set()
         self._queue: deque[str] = deque()  # prepared, waiting for a slot
+        self._specs: dict[str, bytes] = {}  # of what is not launched yet
         self._stopping: set[str] = set()  # asked to stop before there was a launcher to tell
         self._results: asyncio.Queue[tuple[str, ExecutionResult] | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -156,6 +157,7 @@ class ProcessExecutor:
     async def release(self, key: str) -> None:
         check_key(key)
         self._active.pop(key, None)
+        self._specs.pop(key, None)
         try:
             await self._in_thread(self._folders.remove, key)
         except OSError as error:
@@ -188,7 +190,7 @@ class ProcessExecutor:
         if not queued:
             self._launching.add(key)
         try:
-            await self._in_thread(self._folders.prepare, request, program, queued)
+            self._specs[key] = await self._in_thread(self._folders.prepare, request, program, queued)
             if not queued:
                 await self._launch(key)
         finally:
@@ -210,6 +212,7 @@ class ProcessExecutor:
             if not claimed:
                 await self._in_thread(_reap, pid, 0)
             if await self._adopt(key):
+                self._specs.pop(key, None)
                 return
         raise HostUnavailable(
             f"host {self._policy.host!r}: the launcher ended before it began. "
@@ -236,6 +239,7 @@ class ProcessExecutor:
     def _spawn(self, key: str) -> tuple[int, int]:
         """Start a launcher; returns its id, and a pipe that says something once it has the claim."""
         folder = self._folders.of(key)
+        spec = _in_memory(self._specs.get(key, b""))
         reading, writing = os.pipe()
         try:
             pid = os.posix_spawn(
@@ -244,7 +248,7 @@ class ProcessExecutor:
                 {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, writing, launcher.ACKNOWLEDGE),
-                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, spec, 0),
                     (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
                     (os.POSIX_SPAWN_OPEN, 2, f"{folder}/launcher.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
                 ],
@@ -257,6 +261,7 @@ class ProcessExecutor:
             raise
         finally:
             os.close(writing)
+            os.close(spec)
         return pid, reading
 
     def _has_slot(self) -> bool:
@@ -319,6 +324,16 @@ class ProcessExecutor:
 
     def _unavailable(self, error: OSError) -> HostUnavailable:
         return HostUnavailable(f"host {self._policy.host!r}: {error}. `scriptrules doctor` looks at its folder.")
+
+
+def _in_memory(data: bytes) -> int:
+    """A file with `data` that is on no disk and has no name, to be read from its beginning."""
+    descriptor = os.memfd_create("spec")
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 async def _says_something(descriptor: int) -> bool:

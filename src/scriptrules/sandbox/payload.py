@@ -63,7 +63,8 @@ def _check(value: Any, path: str, depth: int) -> None:
                 elif type(item) is int:
                     _check(item, path, depth)
     else:
-        raise TypeError(f"{path} is a {_name(kind)}, which JSON cannot hold{_HINTS.get(_name(kind), '')}")
+        cannot = "which must not leave the run" if _name(kind) == "secret" else "which JSON cannot hold"
+        raise TypeError(f"{path} is a {_name(kind)}, {cannot}{_HINTS.get(_name(kind), '')}")
 
 
 _HINTS = {
@@ -73,7 +74,7 @@ _HINTS = {
     "frozenset": "; write sorted(…)",
     "Decimal": "; write str(…) or float(…)",
     "bytes": "; decode it or use base64",
-    "secret": " and must not leave the run; pass the variable's name, and load() it where it is needed",
+    "secret": "; pass the variable's name, and load() it where it is needed",
 }
 
 

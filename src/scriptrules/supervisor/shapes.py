@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from scriptrules import clock, journal
-from scriptrules.model import RUN_FINAL, TASK_FINAL, Entry, Failure, Run, Task
+from scriptrules.model import RUN_FINAL, TASK_FINAL, Entry, Failure, Run, SecretRef, Task
 from scriptrules.store.protocol import Filter, Store
 from scriptrules.supervisor.arguments import run_args
 from scriptrules.supervisor.states import exit_of
@@ -163,7 +163,7 @@ def entry_shape(entry: Entry) -> EntryShape:
         str(entry.state),
         clock.text(entry.since),
         entry.reason,
-        Raw(entry.result or b"null"),
+        Raw(entry.result or b"null") if entry.secret is None else _secret(entry.secret),
         entry.error,
         entry.line,
         clock.text(entry.started),
@@ -226,6 +226,11 @@ def output_of(entries: list[Entry]) -> list[LogShape]:
 def name_of(entry: Entry) -> str:
     """The name that the rule gave to an execution."""
     return run_args(entry.args).name
+
+
+def _secret(ref: SecretRef) -> Raw:
+    """What `load` gave: which secret, and which of its values."""
+    return Raw(msgspec.json.encode({"secret": ref.name, "version": ref.version}))
 
 
 def _text(at: int | None) -> str | None:

@@ -58,7 +58,8 @@ class Variables:
         """Let go of what nobody needs, and say so if secrets cannot be read: runs that load them will fail."""
         await self._store.prune_variables(self._clock() - KEEP)
         try:
-            self.vault.check(await self._store.secret_versions(None))
+            for secret in await self._store.secret_versions(None):
+                self.vault.open(secret)
         except SecretsUnavailable as error:
             log.error("secrets.unavailable", problem=error.message)
 
@@ -242,7 +243,10 @@ class Variables:
             raise BadVariable(
                 f"{name[:80]!r} is not the name of a variable. Write segments of letters, digits, _ and - with dots."
             )
-        encoded = msgspec.json.encode(value)
+        try:
+            encoded = msgspec.json.encode(value)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise BadVariable(f"The value cannot be kept as JSON: {error}.") from None
         if len(encoded) > self._value_max:
             raise TooLarge(f"The value is {len(encoded)} bytes of JSON; at most {self._value_max} are allowed.")
         now = self._clock()

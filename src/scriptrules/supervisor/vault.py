@@ -80,17 +80,16 @@ class Vault:
         """End a rotation: only the newest key is kept."""
         self._write(self._keys()[:1])
 
-    def check(self, secrets: list[SecretVersion]) -> str:
-        """A sentence about the key file for `doctor`, given what the store has.
+    def describe(self) -> str:
+        """A sentence about the key file for `doctor`.
 
         Raises:
-            SecretsUnavailable: some secret cannot be read, or others can read the file.
+            SecretsUnavailable: it cannot be used, or others can read it.
         """
-        for secret in secrets:
-            self.open(secret)
-        if self.file is None or not self.file.exists():
-            return "no secrets; the key file is made with the first"
-        return f"{self.file} opens all {len(secrets)} sealed values"
+        count = len(self._keys())
+        if not count:
+            return "none yet; it is made with the first secret"
+        return f"{self.file}, for its owner only" + (", amid a rotation of keys" if count > 1 else "")
 
     def _keys(self) -> list[bytes]:
         if self.file is None:

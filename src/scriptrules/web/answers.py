@@ -25,6 +25,7 @@ _STATUS: list[tuple[type[errors.ScriptrulesError], int]] = [
     (errors.NotFound, 404),
     (errors.NotPossible, 409),
     (errors.StoreUnavailable, 503),
+    (errors.SecretsUnavailable, 503),
     (errors.Draining, 503),
 ]
 
