@@ -948,7 +948,7 @@ def test_secrets_are_on_no_disk_but_in_their_files(site: Site) -> None:
 
 def test_a_lost_launcher_leaves_no_secret_behind(site: Site) -> None:
     async def scenario(host: Host) -> None:
-        await host.start("x-1-1", "sleep 600", secret_files={"a/b": SECRET})
+        await host.start("x-1-1", "exec sleep 600", secret_files={"a/b": SECRET})
         await asyncio.to_thread(until, lambda: files_with(SECRET, site.base))
         claim = host.executor._folders.claim("x-1-1")
         os.kill(claim.pid, signal.SIGKILL)
@@ -957,6 +957,7 @@ def test_a_lost_launcher_leaves_no_secret_behind(site: Site) -> None:
         assert not files_with(SECRET, site.base)
 
     site.serve(scenario)
+    until(lambda: not processes_of(str(site.base)))
 
 
 @pytest.mark.parametrize("path", ["", "/", "../x", "a//b", "a/./b", "a/", "a\0b"])
