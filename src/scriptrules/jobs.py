@@ -23,11 +23,12 @@ COMMON = {  # what every job has, with the JSON type of its value: the parameter
     "image": TEXT,
     "args": LIST,
     "env": OBJECT,
+    "secret_files": OBJECT,
     "timeout": NUMBER,
     "retries": INTEGER,
 }
 REQUIRED = ("host", "name", "image")
-TEXTS = frozenset({"args", "env"})  # whose scalars are texts, however they are written
+TEXTS = frozenset({"args", "env", "secret_files"})  # whose scalars are texts, however they are written
 _NAMES: dict[type, str] = {str: TEXT, float: NUMBER, int: INTEGER, bool: BOOLEAN, list: LIST, dict: OBJECT}
 _SHOWN = {
     TEXT: "text",

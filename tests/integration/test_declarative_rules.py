@@ -42,6 +42,12 @@ RULES = {
     "{why: {type: result, name: reason}}}}}\n",
     "double": 'on = "double"\ndef main(n):\n    return {"n": 2 * n}\n',
     "raise": 'on = "raise"\ndef main():\n    raise ValueError("no")\n',
+    "saving": 'on = "saving"\ndef main():\n'
+    '    save("quarter", "Q 1")\n    save("year", 2026)\n    emit("loading")\n',
+    "loading.yaml": "on: loading\n"
+    + JOB % ("echo", "{type: load, name: [quarter, year]}, {type: load, name: day, default: 3}")
+    + "then: {task: loaded, data: {both: {type: load, name: [year, quarter]}, year: {type: load, name: year}}}\n",
+    "unset.yaml": "on: unset\nthen: {task: never, data: {x: {type: load, name: nothing}}}\n",
     "spread.yaml": "on: spread\nwhen: task['n'] > 1\n"
     "then: [one, {task: two, data: {n: {type: data, name: n}, m: yes}}]\n",
     "jobs": 'on = "jobs"\ndef body(name, image, *args):\n'
@@ -112,6 +118,17 @@ def test_a_call_hands_the_value_of_the_procedure_on(project: Project) -> None:
 def test_a_rule_may_only_generate(project: Project) -> None:
     assert followed(run(project, "spread", "n:=2")) == {"one": {"n": 2}, "two": {"n": 2, "m": "yes"}}
     assert run(project, "spread", "n:=1")["task"]["state"] == "unmatched"
+
+
+def test_variables_can_stand_wherever_a_value_can(project: Project) -> None:
+    tree = run(project, "saving")["runs"][0]["tasks"][0]
+    assert followed(tree) == {"loaded": {"both": [2026, "Q 1"], "year": 2026}}
+    (entry,) = [entry for entry in tree["runs"][0]["entries"] if entry["name"] == "run"]
+    assert entry["args"]["args"] == ["Q 1", "2026", "3"]
+    (branch,) = run(project, "unset")["runs"]
+    assert branch["run"]["state"] == "failed"
+    assert branch["run"]["error"]["line"] == 2
+    assert "nothing" in branch["run"]["error"]["message"]
 
 
 # ---- Job(...)

@@ -246,18 +246,18 @@ class _Writer:
         return found + [located(ast.keyword(key, ast.Constant("")), body.place) for key in lacking]
 
     def texts(self, key: str, node: Node) -> ast.expr:
-        """`args` and `env`: each scalar is the text that is written there."""
+        """`args`, `env` and `secret_files`: each scalar is the text that is written there."""
         if key == "args" and isinstance(node, Items):
             items: list[ast.expr] = []
             for item in node.items:
                 items += self.argument(item)
             return located(ast.List(items, ast.Load()), node.place)
-        if key == "env" and isinstance(node, Pairs) and not self.reference_of(node):
+        if key != "args" and isinstance(node, Pairs) and not self.reference_of(node):
             keys: list[ast.expr | None] = []
             values: list[ast.expr] = []
             for variable, (name, value) in node.pairs.items():
                 keys.append(located(ast.Constant(variable), name.place))
-                values.append(self.one_text(value, "a variable"))
+                values.append(self.one_text(value, f"a value of `{key}`"))
             return located(ast.Dict(keys, values), node.place)
         return self.value(node)
 
