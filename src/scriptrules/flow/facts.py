@@ -340,6 +340,8 @@ class _Analysis:
             machine.fork_effects(cases, total=False)
         elif machine.items(value) is not None:
             machine.each(value, self._none(self._then))
+        elif isinstance(value, NewTask):
+            machine.generate(value.name, Via.THEN, "the name of a task")
         elif isinstance(value, (Const, Data)) and value != NONE:
             machine.generate(value, Via.THEN, "then")
 

@@ -284,7 +284,7 @@ class Natives(Core):
         return NewTask(self.concrete(name, given.text(0)), self.line)
 
     def fn_Job(self, given: Arguments) -> Value:
-        following = given.get(99, "then")
+        following = given.get(2, "then")
         return NONE if following is None else NewTask(following, self.line, "then")
 
     # ---- functions of the language
