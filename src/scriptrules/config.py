@@ -59,6 +59,7 @@ class SecretsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rules: str = "rules"
     plugins: str = "plugins"
+    breakpoints: str = "breakpoints"
     server: ServerConfig = ServerConfig()
     store: StoreConfig = StoreConfig()
     sandbox: SandboxConfig = SandboxConfig()
@@ -72,6 +73,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def rules_dir(self) -> Path:
         return Path(self.base, self.rules)
+
+    @property
+    def breakpoints_dir(self) -> Path:
+        return Path(self.base, self.breakpoints)
 
     @property
     def plugins_dir(self) -> Path:
@@ -195,7 +200,11 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
             value = environ.get(f"SCRIPTRULES_{section}_{field}".upper())
             if value is not None:
                 found[f"{section}.{field}"] = value
-    for key, dotted in (("SCRIPTRULES_RULES", "rules"), ("SCRIPTRULES_PLUGINS", "plugins")):
+    for key, dotted in (
+        ("SCRIPTRULES_RULES", "rules"),
+        ("SCRIPTRULES_PLUGINS", "plugins"),
+        ("SCRIPTRULES_BREAKPOINTS", "breakpoints"),
+    ):
         if key in environ:
             found[dotted] = environ[key]
     return found
@@ -209,7 +218,7 @@ def _set(table: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _check_keys(table: Mapping[str, Any], where: str) -> None:
-    known = {"rules", "plugins", "hosts", "variables", *_SECTIONS}
+    known = {"rules", "plugins", "breakpoints", "hosts", "variables", *_SECTIONS}
     for key, value in table.items():
         if key not in known:
             raise ConfigError(f"{where}: unknown key {key!r}{nearest(key, known)} Known: {', '.join(sorted(known))}.")

@@ -150,6 +150,16 @@ CODES: dict[str, CodeInfo] = {
     "SR306": CodeInfo("when is no filter", "It is called with the task.", "Write `when = lambda task: ...`."),
     "SR307": CodeInfo("not a table", "Its entries are read, never run.", "Write [(name, filter, generator), ...]."),
     "SR308": CodeInfo("not a pattern", "No task can have such a name.", "Write `upload.*`, or `upload.**`."),
+    "SR321": CodeInfo(
+        "not for breakpoints",
+        "A breakpoint holds what it matches and does nothing, so this would have no effect.",
+        "Move it to a rule, or remove it.",
+    ),
+    "SR322": CodeInfo(
+        "no place to stop at",
+        "A breakpoint stops tasks, or runs before or after an entry of a named function.",
+        'Write at = "task", "before:run" or "after:run".',
+    ),
     "SR310": CodeInfo("assigned twice", "One of the two would be ignored in silence.", "Keep one."),
     "SR311": CodeInfo(
         "not retries",

@@ -75,7 +75,15 @@ class HoldRecord(msgspec.Struct, frozen=True, tag="hold", omit_defaults=True):
     reason: str | None = None
 
 
-Record = SliceRecord | StartRecord | EndRecord | AgainRecord | CutRecord | HoldRecord
+class EditRecord(msgspec.Struct, frozen=True, tag="edit", omit_defaults=True):
+    """Somebody has changed the arguments of an entry that is held; the original ones stay in the record before."""
+
+    at: int
+    seq: int
+    args: msgspec.Raw
+
+
+Record = SliceRecord | StartRecord | EndRecord | AgainRecord | CutRecord | HoldRecord | EditRecord
 
 _decoder = msgspec.json.Decoder(Record)
 encode = msgspec.json.encode
@@ -152,6 +160,8 @@ def apply(entries: list[Entry], record: Record) -> None:
                 )
         case CutRecord():
             del entries[record.seq - 1 :]
+        case EditRecord():
+            _change(entries, record.seq, edited=bytes(record.args))
         case HoldRecord():
             held = record.reason is not None
             _change(

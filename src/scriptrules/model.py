@@ -117,6 +117,12 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     attempt: int = 1
     verdict: Verdict | None = None
     secret: SecretRef | None = None  # what `load` gave, where that is one
+    edited: bytes | None = None  # what somebody has put in place of the arguments, JSON
+
+    @property
+    def effective(self) -> bytes:
+        """The arguments that it is carried out with; a replay compares the original ones."""
+        return self.args if self.edited is None else self.edited
 
 
 class Retries(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -174,6 +180,19 @@ class Source(msgspec.Struct, frozen=True):
     text: str
     libraries: dict[str, str] = {}  # by name
     digest: str = ""
+
+
+class Breakpoint(msgspec.Struct, frozen=True):
+    """Holds what it matches: a task before rules are asked, or a run before or after an entry of it."""
+
+    name: str
+    on: list[str]  # patterns of task names
+    at: str  # "task", "before:FUNCTION" or "after:FUNCTION"
+    source: Source  # has the filter
+    when: str | None = None  # the filter's text, for people
+    created: int = 0
+    by: str = ""  # who set it; its file
+    file: bool = False  # it lives in breakpoints/, and not in the store
 
 
 class ExecutionRequest(msgspec.Struct, frozen=True):

@@ -378,6 +378,25 @@ def main():
     pass
 """,
     ),
+    "SR321": (
+        """\
+on = "upload.*"
+priority = 5
+""",
+        """\
+on = "upload.*"
+""",
+    ),
+    "SR322": (
+        """\
+on = "upload.*"
+at = "around:run"
+""",
+        """\
+on = "upload.*"
+at = "before:run"
+""",
+    ),
     "SR310": (
         """\
 on = "a"

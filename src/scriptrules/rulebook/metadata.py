@@ -75,6 +75,7 @@ class Metadata(msgspec.Struct, frozen=True):
     rest: bool = False  # main takes **kwargs
     table: list[TableEntry] = []
     line: int = 1  # of main, or of the table
+    at: str | None = None  # of a breakpoint: what it stops
     hosts: list[HostUse] = []  # of a declarative rule
     then: list[Follow] = []  # of a declarative rule
     retries: Retries | None = None

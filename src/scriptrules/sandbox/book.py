@@ -13,7 +13,7 @@ from scriptrules.diagnostics import Diagnostic, Rejected, is_warning
 from scriptrules.function import FunctionSpec
 from scriptrules.jobs import JobType
 from scriptrules.model import Failure
-from scriptrules.rulebook import declarative, ignores, metadata
+from scriptrules.rulebook import breakpoints, declarative, ignores, metadata
 from scriptrules.rulebook import names as checker
 from scriptrules.rulebook.composing import comments as yaml_comments
 from scriptrules.rulebook.files import is_declarative
@@ -22,8 +22,8 @@ from scriptrules.sandbox import jobs, policy, signals
 from scriptrules.sandbox.formatting import scrub, to_repr, to_text
 from scriptrules.sandbox.handles import NewTask
 from scriptrules.sandbox.script import Program, RuleScope, line_of
-from scriptrules.sandbox.tasks import MissingField, TaskMapping
-from scriptrules.sandbox.wire import Budget, Load, Problem, TaskView, with_reasons
+from scriptrules.sandbox.tasks import EntryView, MissingField, TaskMapping
+from scriptrules.sandbox.wire import Budget, Judge, Judged, Load, Problem, TaskView, with_reasons
 
 decode = msgspec.json.decode
 TABLE_SEPARATOR = ":"  # between a file's rule name and the name of an entry of its table
@@ -108,7 +108,7 @@ def _written(load: Load, _: Mapping[str, JobType]) -> tuple[policy.Compiled, met
         compiled = policy.compile_source(load.text, load.file)
     except Rejected as error:
         raise Rejected([*error.diagnostics, *_metadata_problems(load)]) from None
-    return compiled, *metadata.read(compiled.tree, load.text, load.rule)
+    return compiled, *_read_metadata(compiled.tree, load)
 
 
 def _declared(load: Load, types: Mapping[str, JobType]) -> tuple[policy.Compiled, metadata.Metadata, list[Diagnostic]]:
@@ -123,10 +123,17 @@ def _declared(load: Load, types: Mapping[str, JobType]) -> tuple[policy.Compiled
     return compiled, form.facts(facts, load.text), found
 
 
+def _read_metadata(tree: ast.Module, load: Load) -> tuple[metadata.Metadata, list[Diagnostic]]:
+    """What a rule, or a breakpoint, in Python says of itself."""
+    if breakpoints.is_breakpoint(load.rule):
+        return breakpoints.read(tree, load.text)
+    return metadata.read(tree, load.text, load.rule)
+
+
 def _metadata_problems(load: Load) -> list[Diagnostic]:
     """What else is wrong with a file whose code is refused, so that its author hears of everything at once."""
     try:
-        return metadata.read(ast.parse(load.text), load.text, load.rule)[1]
+        return _read_metadata(ast.parse(load.text), load)[1]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []  # the policy has said that it is no Python
 
@@ -263,7 +270,7 @@ class Book:
                 continue
             if plan.filter is not None:
                 self._announce(plan.rule)
-                reason = self._evaluate(plan, view)
+                reason = self._evaluate(plan, lambda: TaskMapping(view))
                 if isinstance(reason, Problem):
                     return Match([], reasons, reason)
                 if reason is not None:
@@ -274,7 +281,23 @@ class Book:
                 floor = plan.priority
         return Match(matched, reasons)
 
-    def _evaluate(self, plan: Plan, view: TaskView) -> str | Problem | None:
+    def judge(self, request: Judge) -> Judged:
+        """Whether a breakpoint holds a task, or an entry of a run."""
+        compiled = self.compiled.get(request.digest)
+        if compiled is None:
+            lost = Failure("Refused", "it does not compile any more")
+            return Judged(request.number, False, Problem(request.name, "match_error", lost))
+        (plan,) = compiled.plans
+        if plan.filter is None:
+            return Judged(request.number, True)
+        entry = request.entry
+        self._announce(plan.rule)
+        reason = self._evaluate(plan, lambda: EntryView(request.task, entry) if entry else TaskMapping(request.task))
+        if isinstance(reason, Problem):
+            return Judged(request.number, False, reason)
+        return Judged(request.number, reason is None)
+
+    def _evaluate(self, plan: Plan, subject: Callable[[], Any]) -> str | Problem | None:
         """None where the filter holds; why it does not; or why it cannot be said."""
         scope, predicate = self._pure.get(id(plan), (None, None))
         kept = scope is not None
@@ -290,7 +313,7 @@ class Book:
                 if _is_pure(predicate, names):
                     self._pure[id(plan)] = scope, predicate
                     kept = True
-            return None if predicate(TaskMapping(view)) else "its filter does not hold"
+            return None if predicate(subject()) else "its filter does not hold"
         except MissingField as error:
             return f"the task has no field {to_repr(error.args[0])[:200]}"
         except signals.LimitExceeded as error:

@@ -40,6 +40,7 @@ ACKS_MAX = 2 * RUNS_MAX  # announcements for one job: a filter and a run of each
 REPLIES: dict[type, type] = {
     wire.Load: wire.Loaded, wire.Take: wire.Taken, wire.Replay: wire.Ran, wire.Resume: wire.Ran,
     wire.Analyse: wire.Analysed,
+    wire.Judge: wire.Judged,
 }  # fmt: skip
 
 
@@ -411,7 +412,7 @@ class Pool:
                 if self._pending:
                     self._pump()
 
-    def _fits(self, job: Job, message: wire.Loaded | wire.Taken | wire.Ran | wire.Analysed) -> bool:
+    def _fits(self, job: Job, message: wire.Loaded | wire.Taken | wire.Ran | wire.Judged | wire.Analysed) -> bool:
         """Whether a reply is one to its job: of its kind, and about the slots and rules that it was given."""
         if message.number != job.number or type(message) is not job.reply:
             return False
@@ -425,6 +426,8 @@ class Pool:
                 and all(self._may_start(job, at, started) for at, started in enumerate(message.runs))
                 and (message.problem is None or message.problem.kind in wire.PROBLEMS)
             )
+        if isinstance(message, wire.Judged):
+            return message.problem is None or message.problem.kind in wire.PROBLEMS
         return True
 
     def _may_start(self, job: Job, at: int, started: wire.Started) -> bool:

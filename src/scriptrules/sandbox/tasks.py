@@ -1,4 +1,4 @@
-"""Tasks as rules see them: the one that a run is for, and those that it receives."""
+"""Tasks as rules see them: the one that a run is for, and those that it receives; entries as breakpoints see them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 from scriptrules.clock import moment
 from scriptrules.sandbox.guards import Opaque
-from scriptrules.sandbox.wire import ReceivedTask, TaskView
+from scriptrules.sandbox.wire import EntrySubject, ReceivedTask, TaskView
 
 decode = msgspec.json.decode
 
@@ -18,15 +18,55 @@ class MissingField(KeyError):
     """The task has no such field."""
 
 
-class TaskMapping(Opaque):
-    """A task as rules see it: a read-only mapping of its data, with attributes for what the engine knows of it."""
+class Fields(Opaque):
+    """A JSON object as filters see it: a read-only mapping in which a missing field means that they do not hold."""
 
-    visible = frozenset({"name", "id", "parent", "root", "hop", "created", "reasons", "get", "keys", "values", "items"})
-    __slots__ = ("_data", "_view")
+    visible = frozenset({"get", "keys", "values", "items"})
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data: dict[str, Any] = decode(data)
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self._data[key]
+        except KeyError:
+            raise MissingField(key) from None
+
+    def __contains__(self, key: Any) -> bool:
+        return key in self._data
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._data))
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return self._data.get(key, default)
+
+    def keys(self) -> list[str]:
+        return list(self._data)
+
+    def values(self) -> list[Any]:
+        return list(self._data.values())
+
+    def items(self) -> list[tuple[str, Any]]:
+        return list(self._data.items())
+
+    def __repr__(self) -> str:
+        return "<fields>"
+
+
+class TaskMapping(Fields):
+    """A task as rules see it: its data, with attributes for what the engine knows of it."""
+
+    visible = Fields.visible | {"name", "id", "parent", "root", "hop", "created", "reasons"}
+    __slots__ = ("_view",)
 
     def __init__(self, view: TaskView) -> None:
+        super().__init__(view.data)
         self._view = view
-        self._data: dict[str, Any] = decode(view.data)
 
     @property
     def name(self) -> str:
@@ -57,35 +97,49 @@ class TaskMapping(Opaque):
         """Why the other rules did not match, by rule; for fallbacks."""
         return decode(self._view.reasons) if self._view.reasons else {}
 
-    def __getitem__(self, key: Any) -> Any:
-        try:
-            return self._data[key]
-        except KeyError:
-            raise MissingField(key) from None
-
-    def __contains__(self, key: Any) -> bool:
-        return key in self._data
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(list(self._data))
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        return self._data.get(key, default)
-
-    def keys(self) -> list[str]:
-        return list(self._data)
-
-    def values(self) -> list[Any]:
-        return list(self._data.values())
-
-    def items(self) -> list[tuple[str, Any]]:
-        return list(self._data.items())
-
     def __repr__(self) -> str:
         return f"<task {self.name}>"
+
+
+class EntryView(Opaque):
+    """An entry of a run as the filter of a breakpoint sees it."""
+
+    visible = frozenset({"name", "args", "task", "result", "rule", "run", "seq", "line"})
+    __slots__ = ("_entry", "_task", "args", "task")
+
+    def __init__(self, task: TaskView, entry: EntrySubject) -> None:
+        self._entry = entry
+        self._task = task
+        self.args = Fields(entry.args)
+        self.task = TaskMapping(task)
+
+    @property
+    def name(self) -> str:
+        return self._entry.name
+
+    @property
+    def result(self) -> Any:
+        """What the script is about to get; None before the entry."""
+        return decode(self._entry.result) if self._entry.result else None
+
+    @property
+    def rule(self) -> str:
+        return self._entry.rule
+
+    @property
+    def run(self) -> str:
+        return self._entry.run
+
+    @property
+    def seq(self) -> int:
+        return self._entry.seq
+
+    @property
+    def line(self) -> int:
+        return self._entry.line
+
+    def __repr__(self) -> str:
+        return f"<entry {self.name}>"
 
 
 def received(raw: bytes) -> TaskMapping:

@@ -145,6 +145,28 @@ class Resume(msgspec.Struct, frozen=True, array_like=True, tag=6):
     now: int
 
 
+class EntrySubject(msgspec.Struct, frozen=True, array_like=True):
+    """An entry that a breakpoint may hold."""
+
+    rule: str
+    run: str
+    seq: int
+    name: str
+    args: bytes
+    line: int
+    result: bytes | None = None
+
+
+class Judge(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """Evaluate the filter of a breakpoint for a task or (`entry`) an entry of its run."""
+
+    number: int
+    name: str
+    digest: str
+    task: TaskView
+    entry: EntrySubject | None = None
+
+
 class Evict(msgspec.Struct, frozen=True, array_like=True, tag=7):
     """Forget suspended runs. No reply."""
 
@@ -238,6 +260,14 @@ class Taken(msgspec.Struct, frozen=True, array_like=True, tag=4):
     reasons: dict[str, str] = {}  # why rules whose pattern fits did not match, by rule
 
 
+class Judged(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """Whether the breakpoint holds, or why its filter could not be evaluated."""
+
+    number: int
+    holds: bool
+    problem: Problem | None = None
+
+
 class Ran(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """The reply to `Replay` and `Resume`. None: the worker does not know the source or the slot."""
 
@@ -250,8 +280,8 @@ class Analysed(msgspec.Struct, frozen=True, array_like=True, tag=6):
     facts: Facts
 
 
-ToWorker = Setup | Load | Book | Take | Replay | Resume | Evict | Forget | Analyse
-FromWorker = Ready | Ack | Loaded | Taken | Ran | Analysed
+ToWorker = Setup | Load | Book | Take | Replay | Resume | Judge | Evict | Forget | Analyse
+FromWorker = Ready | Ack | Loaded | Taken | Ran | Judged | Analysed
 
 
 def keeps_to(budget: Budget, piece: Slice) -> bool:

@@ -77,6 +77,9 @@ class Worker:
                 self._number = request.number
                 self._announce(request.rule, main=False)
                 self._send(self._load(request))
+            case wire.Judge():
+                self._number = request.number
+                self._send(self._metered(lambda: self._book.judge(request)))
             case wire.Book():
                 self._book.change(request.epoch, request.put, request.drop)
             case wire.Evict():

@@ -61,6 +61,10 @@ def apply_change(connection: sqlite3.Connection, change: Change, arrivals: Arriv
         put_variables(connection, change.variables, [])
     if change.uses:
         many(QUERIES["put_uses"], map(msgspec.structs.astuple, change.uses))
+    if change.edits:
+        many(QUERIES["edit_tasks"], ((data, id) for id, data in change.edits))
+    if change.breakpoints or change.passes or change.stepping or change.audit:
+        _apply_breakpoints(connection, change)
     ended = _end_tasks(connection, change) if change.ends else []
     return Committed(ended, _awake(connection, change, ended), arrivals.apply(connection, change))
 
@@ -83,6 +87,19 @@ def prune_variables(connection: sqlite3.Connection, before: int) -> None:
     connection.execute(QUERIES["prune_variables"])
     connection.execute(QUERIES["prune_uses"])
     connection.execute(QUERIES["prune_secrets"], (before,))
+
+
+def _apply_breakpoints(connection: sqlite3.Connection, change: Change) -> None:
+    for name, breakpoint in change.breakpoints:
+        if breakpoint is None:
+            connection.execute(QUERIES["remove_breakpoint"], (name,))
+            connection.execute(QUERIES["remove_passes"], (name,))
+        else:
+            connection.execute(QUERIES["put_breakpoint"], (name, msgspec.json.encode(breakpoint)))
+    connection.executemany(QUERIES["put_passes"], map(msgspec.structs.astuple, change.passes))
+    for thing, steps in change.stepping:
+        connection.execute(QUERIES["put_stepping" if steps else "remove_stepping"], (thing,))
+    connection.executemany(QUERIES["append_audit"], map(msgspec.structs.astuple, change.audit))
 
 
 def _end_tasks(connection: sqlite3.Connection, change: Change) -> list[tuple[str, TaskState]]:

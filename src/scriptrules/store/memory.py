@@ -13,16 +13,18 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from scriptrules.model import RUN_FINAL, TASK_FINAL, LogLine, Run, RunState, Source, Task, TaskState
+from scriptrules.model import RUN_FINAL, TASK_FINAL, Breakpoint, LogLine, Run, RunState, Source, Task, TaskState
 from scriptrules.rulebook.index import matches
 from scriptrules.sightings import DAY, DAYS_KEPT, Cell, Names, SeenEdge, join_cell, join_edge, tally
 from scriptrules.store.protocol import (
     ON_TASKS,
+    Audit,
     Change,
     Committed,
     Filter,
     Ingested,
     Mark,
+    Pass,
     SecretUse,
     SecretVersion,
     Variable,
@@ -65,6 +67,10 @@ class MemoryStore:
         self._variables: dict[tuple[str, str], Variable] = {}
         self._secrets: dict[tuple[str, int], SecretVersion] = {}
         self._uses: set[SecretUse] = set()
+        self._breakpoints: dict[str, Breakpoint] = {}
+        self._passes: set[Pass] = set()
+        self._stepping: dict[str, None] = {}
+        self._audit: list[Audit] = []
 
     async def open(self) -> None:
         return
@@ -153,11 +159,29 @@ class MemoryStore:
         for id, since in change.reopened:
             self._tasks[id] = _replace(self._tasks[id], state=TaskState.RUNNING, since=since, reason=None)
             self._open[id] = self._open.get(id, 0) + 1
+        for id, data in change.edits:
+            self._tasks[id] = _replace(self._tasks[id], data=data)
+        self._apply_breakpoints(change)
         self._add_sightings(change)
         self._put_variables(change.variables, ())
         self._uses.update(change.uses)
         ended = self._end_tasks(change)
         return Committed(ended, self._awake(change, ended), self._arrive(change))
+
+    def _apply_breakpoints(self, change: Change) -> None:
+        for name, breakpoint in change.breakpoints:
+            if breakpoint is None:
+                self._breakpoints.pop(name, None)
+                self._passes = {one for one in self._passes if one.breakpoint != name}
+            else:
+                self._breakpoints[name] = breakpoint
+        self._passes.update(change.passes)
+        for thing, steps in change.stepping:
+            if steps:
+                self._stepping[thing] = None
+            else:
+                self._stepping.pop(thing, None)
+        self._audit += change.audit
 
     def _add_sightings(self, change: Change) -> None:
         total = tally(change.generated, change.ran, self._names)
@@ -335,6 +359,26 @@ class MemoryStore:
 
     async def secret_for(self, use: SecretUse) -> SecretVersion | None:
         return self._secrets.get((use.name, use.version)) if use in self._uses else None
+
+    async def breakpoints(self) -> list[Breakpoint]:
+        return [self._breakpoints[name] for name in sorted(self._breakpoints)]
+
+    async def passed(self, thing: str, seq: int) -> set[str]:
+        return {one.breakpoint for one in self._passes if (one.thing, one.seq) == (thing, seq)}
+
+    async def stepping(self) -> list[str]:
+        return sorted(self._stepping)
+
+    async def audit(self, thing: str | None, before: int | None, limit: int) -> list[tuple[int, Audit]]:
+        found = [
+            (position, one)
+            for position, one in enumerate(self._audit, 1)
+            if thing in (None, one.thing) and (before is None or position < before)
+        ]
+        return found[::-1][:limit]
+
+    async def requested(self, request: str) -> list[Audit]:
+        return [one for one in self._audit if one.request == request]
 
     async def counts(self) -> dict[str, dict[str, int]]:
         counts: dict[str, dict[str, int]] = {"tasks": {}, "runs": {}}

@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from scriptrules.errors import KeyConflict
-from scriptrules.model import LogLine, Run, Source, Task, TaskState
+from scriptrules.model import Breakpoint, LogLine, Run, Source, Task, TaskState
 from scriptrules.sightings import Cell, Generated, Ran, SeenEdge
 
 ON_TASKS = frozenset({"task", "call", "tree"})  # kinds of wakes whose key is a task
@@ -93,6 +93,25 @@ class SecretUse(msgspec.Struct, frozen=True, gc=False):
     run: str
 
 
+class Pass(msgspec.Struct, frozen=True, gc=False):
+    """Something went on after a breakpoint had held it: it does not stop there again."""
+
+    thing: str  # a task, or a run
+    seq: int  # the entry of the run; 0: the task itself
+    breakpoint: str
+
+
+class Audit(msgspec.Struct, frozen=True):
+    """Somebody did something to a task, a run or a breakpoint."""
+
+    at: int
+    who: str
+    verb: str
+    thing: str
+    request: str | None = None
+    detail: bytes | None = None  # what changed, JSON
+
+
 class Change(msgspec.Struct):
     tasks: list[Task] = []
     moves: list[TaskMove] = []
@@ -110,6 +129,11 @@ class Change(msgspec.Struct):
     ran: list[Ran] = []
     variables: list[Variable] = []  # set or removed, in this order
     uses: list[SecretUse] = []
+    edits: list[tuple[str, bytes]] = []  # new data of tasks that are held
+    breakpoints: list[tuple[str, Breakpoint | None]] = []  # by name; None: it is gone, and what has passed it too
+    passes: list[Pass] = []
+    stepping: list[tuple[str, bool]] = []  # tasks and runs that are to stop at their next entry, or not any more
+    audit: list[Audit] = []
 
 
 def merge(changes: Sequence[Change]) -> list[Change]:
@@ -288,6 +312,21 @@ class Store(Protocol):
 
     async def edges(self) -> list[SeenEdge]:
         """Which tasks each rule has generated."""
+
+    async def breakpoints(self) -> list[Breakpoint]:
+        """Those set while running."""
+
+    async def passed(self, thing: str, seq: int) -> set[str]:
+        """The breakpoints that have let this go on."""
+
+    async def stepping(self) -> list[str]:
+        """Tasks and runs that are to stop at their next entry."""
+
+    async def audit(self, thing: str | None, before: int | None, limit: int) -> list[tuple[int, Audit]]:
+        """What people did, newest first, with positions; of one thing, and before a position, where given."""
+
+    async def requested(self, request: str) -> list[Audit]:
+        """What was done for a request, oldest first."""
 
     # ---- what is outstanding
 

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from scriptrules.errors import StoreInUse, StoreUnavailable
-from scriptrules.model import LogLine, Run, Source, Task
+from scriptrules.model import Breakpoint, LogLine, Run, Source, Task
 from scriptrules.rulebook.index import is_literal, matches
 from scriptrules.sightings import DAY, Cell, SeenEdge
 from scriptrules.store._sqlite_arrivals import Arrivals
@@ -26,6 +26,7 @@ from scriptrules.store._sqlite_queries import QUERIES
 from scriptrules.store._sqlite_sightings import cells_of, edges_of
 from scriptrules.store._sqlite_writer import Writer
 from scriptrules.store.protocol import (
+    Audit,
     Change,
     Committed,
     Filter,
@@ -254,6 +255,21 @@ class SqliteStore:
     async def secret_for(self, use: SecretUse) -> SecretVersion | None:
         rows = await self._read(QUERIES["secret_for"], use.name, use.version, use.run)
         return SecretVersion(*rows[0]) if rows else None
+
+    async def breakpoints(self) -> list[Breakpoint]:
+        return [msgspec.json.decode(row[0], type=Breakpoint) for row in await self._read(QUERIES["breakpoints"])]
+
+    async def passed(self, thing: str, seq: int) -> set[str]:
+        return {row[0] for row in await self._read(QUERIES["passed"], thing, seq)}
+
+    async def stepping(self) -> list[str]:
+        return [row[0] for row in await self._read(QUERIES["stepping"])]
+
+    async def audit(self, thing: str | None, before: int | None, limit: int) -> list[tuple[int, Audit]]:
+        return [(row[0], Audit(*row[1:])) for row in await self._read(QUERIES["audit"], thing, before, limit)]
+
+    async def requested(self, request: str) -> list[Audit]:
+        return [Audit(*row) for row in await self._read(QUERIES["requested"], request)]
 
     async def counts(self) -> dict[str, dict[str, int]]:
         return {

@@ -16,7 +16,7 @@ import structlog
 from scriptrules import journal
 from scriptrules.clock import Clock
 from scriptrules.errors import NotFound
-from scriptrules.model import ENTRY_FINAL, RUN_FINAL, Failure, RunState, Task, TaskState
+from scriptrules.model import ENTRY_FINAL, RUN_FINAL, Entry, Failure, RunState, Task, TaskState
 from scriptrules.sandbox import wire
 from scriptrules.sandbox.pool import Job, Loss, Pool, Worker
 from scriptrules.sightings import Generated
@@ -25,14 +25,16 @@ from scriptrules.supervisor import interventions, receiving, transitions
 from scriptrules.supervisor.answers import answer_of, summary_of
 from scriptrules.supervisor.arguments import WorkerLied
 from scriptrules.supervisor.background import Background, Observers, patiently
+from scriptrules.supervisor.breakpoints import STEP, Breakpoints
 from scriptrules.supervisor.decision import Cancel, Decision, Go, Replay, Setting, Start, Stop
-from scriptrules.supervisor.entries import past_of
+from scriptrules.supervisor.entries import about_to_be_given, past_of
 from scriptrules.supervisor.executions import Executions, Outcome
 from scriptrules.supervisor.limits import RunLimits, on_slot, wakes_of
 from scriptrules.supervisor.live import LiveRun, LiveRuns
 from scriptrules.supervisor.matching import view_of
 from scriptrules.supervisor.sightings import note_decision
 from scriptrules.supervisor.timers import Timers
+from scriptrules.supervisor.transitions import Cut
 from scriptrules.supervisor.variables import Variables
 
 log = structlog.get_logger(__name__)
@@ -52,6 +54,7 @@ class Driver:
         pool: Pool,
         live: LiveRuns,
         limits: RunLimits,
+        breakpoints: Breakpoints,
         setting: Setting,
         clock: Clock,
         background: Background,
@@ -71,6 +74,7 @@ class Driver:
         self._live = live
         self._limits = limits
         limits.start = self.give_slot
+        self._breakpoints = breakpoints
         self._setting = setting
         self._clock = clock
         self._background = background
@@ -132,6 +136,8 @@ class Driver:
         if run.state is RunState.FAILED and run.error is not None:
             error = f"{run.error.type}: {run.error.message}"
             log.warning("run.failed", run=run.id, rule=run.rule, task=run.task, error=error, line=run.error.line)
+        if self._breakpoints.stepping and (run.reason == STEP or decision.ended):
+            self._breakpoints.stop_stepping(run.id, change)
         if decision.ended:
             change.ends.append(RunEnd(run.task, run.since))
             change.done += wakes_of(run)
@@ -186,6 +192,38 @@ class Driver:
         self._observers.ended([id for id, _ in committed.ended])
 
     def _go(self, live: LiveRun, outcome: wire.Outcome) -> None:
+        """Let the script go on, unless a breakpoint holds what it is about to get."""
+        if self._watched_results(live):
+            self._ask_about_results(live, lambda: self._give(live, outcome))
+        else:
+            self._give(live, outcome)
+
+    def _watched_results(self, live: LiveRun) -> list[Entry]:
+        """The entries whose results the script is about to get, if a breakpoint may concern them."""
+        given = about_to_be_given(live.entries, self._setting.blocking)
+        return [entry for entry in given if self._breakpoints.after(live.task.name, entry.name)]
+
+    def _ask_about_results(self, live: LiveRun, go_on: Callable[[], None]) -> None:
+        live.busy = True
+        self._background.spawn(self._judge_results(live, go_on))
+
+    async def _judge_results(self, live: LiveRun, go_on: Callable[[], None]) -> None:
+        version = None
+        while version != self._breakpoints.version:
+            version = self._breakpoints.version
+            reason = await self._breakpoints.holds_result(live.task, live.run, self._watched_results(live))
+        live.busy = False
+        if live.stale or live.run.state not in (RunState.QUEUED, RunState.RUNNING):
+            live.stale = False  # somebody has cancelled or retried it meanwhile
+            if live.run.state is RunState.QUEUED:
+                self.replay(live)
+        elif reason is None:
+            go_on()
+        else:
+            self._live.give_up(live)
+            self.decide(live, interventions.on_break(live.run, reason, self._clock()))
+
+    def _give(self, live: LiveRun, outcome: wire.Outcome) -> None:
         """Let the script go on: where it stands, if a worker still has it, otherwise by replay."""
         worker, slot = live.worker, live.slot
         if worker is None or not worker.alive:
@@ -245,11 +283,18 @@ class Driver:
         live.stale = False
 
     def replay(self, live: LiveRun) -> None:
-        """Execute a run from the top, in whichever worker has time."""
-        if not live.busy:
-            live.busy = True
-            live.answers = []
-            self._background.spawn(self._replay_from_source(live))
+        """Execute a run from the top, in whichever worker has time, unless a breakpoint holds what it would get."""
+        if live.busy:
+            return
+        if self._watched_results(live):
+            self._ask_about_results(live, lambda: self._replay(live))
+        else:
+            self._replay(live)
+
+    def _replay(self, live: LiveRun) -> None:
+        live.busy = True
+        live.answers = []
+        self._background.spawn(self._replay_from_source(live))
 
     async def _replay_from_source(self, live: LiveRun) -> None:
         source = await patiently(lambda: self._live.source(live.run.digest))
@@ -287,10 +332,26 @@ class Driver:
                 self.replay(live)
             return
         live.asked_again = False
+        if piece.end != "load" and self._breakpoints.concern(
+            live.task, {intent.name for intent in piece.entries}, live.run.id
+        ):
+            live.busy = True
+            self._background.spawn(self._judge_slice(worker, live, piece))
+        else:
+            self._take_slice(worker, live, piece, None)
+
+    async def _judge_slice(self, worker: Worker, live: LiveRun, piece: wire.Slice) -> None:
+        version, cut = None, None
+        while version != self._breakpoints.version:
+            version = self._breakpoints.version
+            cut = await self._breakpoints.cut_of(live.task, live.run.rule, live.run, len(live.entries) + 1, piece)
+        live.busy = False
+        self._take_slice(worker, live, piece, cut)
+
+    def _take_slice(self, worker: Worker, live: LiveRun, piece: wire.Slice, cut: Cut | None) -> None:
+        """Decide on what a slice has done, unless that does not count any more."""
         if self._is_stale(live):
-            if piece.end in wire.SUSPENDED:
-                worker.warm += 1
-                self._pool.evict(worker, [piece.slot])
+            self.drop_slice(worker, piece)
             self._forget_slice(live)
             return
         if piece.end == "load":
@@ -299,17 +360,29 @@ class Driver:
         answers, live.answers = live.answers, []
         try:
             decision = transitions.on_slice(
-                live.run, live.entries, live.task, piece, self._clock(), self._setting, answers
+                live.run, live.entries, live.task, piece, self._clock(), self._setting, answers, cut
             )
         except WorkerLied as error:
             worker.kill(f"killed because it lied: {error}", found=True)
             self._lost_run(live, Loss(f"found lying: {error}", suspect=True))
             return
-        if piece.end == "blocked":
-            self._live.warm(live, worker, piece.slot)
+        self.keep_slice(worker, live, piece, cut)
         self.decide(live, decision, piece)
         if piece.fatal:
             self._pool.retire(worker)
+
+    def keep_slice(self, worker: Worker, live: LiveRun, piece: wire.Slice, cut: Cut | None) -> None:
+        """Remember where the script is suspended; a cut one has gone on beyond what counts."""
+        if cut is not None or not worker.alive:
+            self.drop_slice(worker, piece)
+        elif piece.end == "blocked":
+            self._live.warm(live, worker, piece.slot)
+
+    def drop_slice(self, worker: Worker, piece: wire.Slice) -> None:
+        """What the slice did does not count: have its suspended script forgotten."""
+        if piece.end in wire.SUSPENDED:
+            worker.warm += 1
+            self._pool.evict(worker, [piece.slot])
 
     def _lost_run(self, live: LiveRun, loss: Loss) -> None:
         """The worker died; the run is replayed elsewhere, unless it was what killed it."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from scriptrules.model import ENTRY_FINAL, Entry, ExecutionResult, Run, execution_key
+from scriptrules.model import ENTRY_FINAL, Entry, EntryState, ExecutionResult, Run, execution_key
 from scriptrules.sandbox.wire import Outcome, Past, ReceivedTask
 from scriptrules.store.protocol import Wake
 from scriptrules.store.receiving import key_of
@@ -33,20 +33,29 @@ def outcome_of(entry: Entry, known: Sequence[Entry]) -> Outcome:
         return Outcome(secret=entry.secret)
     if entry.name != "wait" or entry.result is None:
         return Outcome(entry.result or b"null")
-    ready = msgspec.json.decode(entry.result)["ready"]
+    decoded = msgspec.json.decode(entry.result)
+    if "given" in decoded:  # by somebody, in place of what was waited for
+        return Outcome(msgspec.json.encode(decoded["given"]))
     tree = wait_args(entry.args).tree
-    return Outcome(msgspec.json.encode([_result_of(known[seq - 1], tree) for seq in ready]))
+    return Outcome(msgspec.json.encode([_result_of(known[seq - 1], tree) for seq in decoded["ready"]]))
+
+
+def name_of(entry: Entry) -> str:
+    """What a script calls the thing that an entry began."""
+    if entry.name == "run":
+        return run_args(entry.args).name
+    return generate_args(entry.args).name if is_generated(entry) else entry.name
 
 
 def _result_of(entry: Entry, tree: bool) -> dict[str, object]:
     decoded = msgspec.json.decode(entry.result) if entry.result else None
     if entry.name == "run":
         fields = decoded or {"status": "failed", "reason": entry.error.message if entry.error else "cancelled"}
-        return {**fields, "name": run_args(entry.args).name, "seq": entry.seq}
+        return {**fields, "name": name_of(entry), "seq": entry.seq}
     if is_generated(entry):
         known = decoded or {}
         whole = known["tree"] if tree else {}
-        return {**known, **whole, "name": generate_args(entry.args).name, "seq": entry.seq}
+        return {**known, **whole, "name": name_of(entry), "seq": entry.seq}
     status = "done" if entry.error is None else "failed"
     reason = entry.error.message if entry.error else None
     return {"status": status, "value": decoded, "reason": reason, "name": entry.name, "seq": entry.seq}
@@ -66,6 +75,22 @@ def past_of(entries: Sequence[Entry], blocking: frozenset[str], began: int) -> l
     ]
 
 
+def effective_of(entries: Sequence[Entry]) -> bytes:
+    """The arguments of the last entry, as they would be carried out; none: an empty object."""
+    return entries[-1].effective if entries else b"{}"
+
+
+def about_to_be_given(entries: Sequence[Entry], blocking: frozenset[str]) -> list[Entry]:
+    """The entries whose results the script gets when it goes on: the last one, and what that has waited for."""
+    if not entries or entries[-1].name not in blocking or entries[-1].state not in ENTRY_FINAL:
+        return []
+    last = entries[-1]
+    if last.name != "wait" or last.result is None:
+        return [last]
+    ready = msgspec.json.decode(last.result).get("ready", [])
+    return [last, *(entries[seq - 1] for seq in ready)]
+
+
 def failed_result(host: str, reason: str) -> bytes:
     """The result of an execution that was never started."""
     return msgspec.json.encode(ExecutionResult("failed", reason=reason, host=host))
@@ -82,7 +107,7 @@ def outstanding(
     """The wakes that unfinished entries of a run have: `some` of its `entries` (default: all of them)."""
     wakes = []
     for entry in some:
-        if entry.state in ENTRY_FINAL:
+        if not is_begun(entry):
             continue
         if entry.name == "run" or is_function(entry):
             kind = "execution" if entry.name == "run" else "function"
@@ -109,7 +134,12 @@ def is_function(entry: Entry) -> bool:
 
 
 def is_outstanding(entry: Entry) -> bool:
-    return (entry.name == "run" or is_function(entry)) and entry.state not in ENTRY_FINAL
+    return (entry.name == "run" or is_function(entry)) and is_begun(entry)
+
+
+def is_begun(entry: Entry) -> bool:
+    """Whether something is under way: it has not ended, and nothing holds it before it begins."""
+    return entry.state not in ENTRY_FINAL and entry.state is not EntryState.HELD
 
 
 def came_from_outside(entry: Entry, entries: Sequence[Entry]) -> bool:

@@ -137,7 +137,7 @@ class Executions:
             self._calls.add(key)
             self._work(key, self._call(key, run, entry))
             return
-        host = self.hosts.get(run_args(entry.args).host)
+        host = self.hosts.get(run_args(entry.effective).host)
         crowded = host is not None and (self.draining or not host.has_room or len(host.queue) > 0)
         if host is not None and crowded and entry.state is EntryState.PENDING:
             request = request_of(key, run, task, entry, fresh)
@@ -216,7 +216,7 @@ class Executions:
 
     async def logs(self, run: Run, entry: Entry, follow: bool) -> AsyncIterator[LogChunk]:
         """What the execution of an entry has written, as far as its host still has it."""
-        host = self.hosts.get(run_args(entry.args).host)
+        host = self.hosts.get(run_args(entry.effective).host)
         if host is not None:
             key = execution_key(run, entry.seq, entry.attempt)
             async for chunk in redacted_chunks(host.executor.logs(key, follow)):
@@ -413,7 +413,7 @@ class Executions:
             message = f"no plugin has the function {entry.name!r} any more. Restore the plugin and retry the run."
             self._report(key, None, Failure("PluginError", message, code="SR860"), None)
             return
-        arguments, accepting = msgspec.json.decode(entry.args), function.spec.secrets
+        arguments, accepting = msgspec.json.decode(entry.effective), function.spec.secrets
         try:
             if accepting:
                 fill = await self._reveal(run.id, in_function(arguments, accepting))
@@ -446,7 +446,7 @@ def request_of(key: str, run: Run, task: Task, entry: Entry, fresh: bool, fill: 
         fresh: no earlier supervisor can have asked for it.
         fill: puts secrets in; without it there is none, and it cannot be started.
     """
-    args = run_args(entry.args)
+    args = run_args(entry.effective)
     return ExecutionRequest(
         key=key,
         host=args.host,

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 
 import msgspec
 
+from scriptrules.errors import BadTask, NotPossible
 from scriptrules.journal import (
+    DONE_AT_ONCE,
     AgainRecord,
     CutRecord,
+    EditRecord,
     EndRecord,
+    HoldRecord,
 )
 from scriptrules.model import (
     ENTRY_FINAL,
@@ -20,24 +24,40 @@ from scriptrules.model import (
     Failure,
     Run,
     RunState,
+    Task,
+    TaskState,
     execution_key,
 )
 from scriptrules.store.protocol import Wake
-from scriptrules.supervisor.arguments import (
-    wait_args,
+from scriptrules.supervisor.arguments import WorkerLied, run_args, wait_args
+from scriptrules.supervisor.decision import (
+    Cancel,
+    Decision,
+    Effect,
+    Replay,
+    Setting,
+    Start,
+    Stop,
+    begin_timeout,
+    move,
 )
-from scriptrules.supervisor.decision import Cancel, Decision, Effect, Replay, Start, Stop, begin_timeout, move
 from scriptrules.supervisor.ending import TIMED_OUT, end_main, finish_entry, updated
 from scriptrules.supervisor.entries import (
+    about_to_be_given,
+    came_from_outside,
     child_of,
+    is_begun,
     is_final,
     is_function,
     is_generated,
     is_outstanding,
+    name_of,
     outstanding,
     went_well,
 )
 from scriptrules.supervisor.limits import Admission, occupy
+from scriptrules.supervisor.references import secrets_in
+from scriptrules.supervisor.transitions import carry_out, generated
 
 
 def on_cancel(run: Run, entries: Sequence[Entry], now: int) -> Decision:
@@ -76,17 +96,38 @@ def _let_go(run: Run, entries: Sequence[Entry]) -> list[Effect]:
     """Stop the executions of a run, and cancel the tasks that only it waits for."""
     effects: list[Effect] = []
     for entry in entries:
-        if entry.state not in ENTRY_FINAL and entry.name == "call":
+        if is_begun(entry) and entry.name == "call":
             effects.append(Cancel(child_of(entry)))
         elif is_outstanding(entry):
             effects.append(Stop(execution_key(run, entry.seq, entry.attempt)))
     return effects
 
 
-def on_resume(run: Run, entries: Sequence[Entry], now: int) -> Decision:
-    """Somebody lets a held run go on."""
+def on_break(run: Run, reason: str, now: int) -> Decision:
+    """A breakpoint holds the run before its script gets a result."""
+    decision = Decision(run)
+    move(decision, RunState.HELD, now, reason=reason)
+    return decision
+
+
+def on_resume(
+    run: Run, entries: Sequence[Entry], task: Task, now: int, setting: Setting, step: bool = False
+) -> Decision:
+    """Somebody lets a held run go on; an entry that it is held before is carried out.
+
+    Args:
+        step: tasks that the entry generates are held.
+    """
     decision = Decision(run)
     last = entries[-1] if entries else None
+    if last is not None and last.state is EntryState.HELD:
+        if last.name == "load":
+            decision.records.append(CutRecord(now, last.seq))  # it is read anew, within the slice
+        else:
+            _carry_out_held(decision, entries, task, last, now, setting, step)
+        move(decision, RunState.QUEUED, now)
+        decision.effects.append(Replay())
+        return decision
     held_itself = (run.reason or "").startswith("hold:")
     if held_itself and last is not None and last.name == "hold" and last.state not in ENTRY_FINAL:
         finish_entry(decision, last, EntryState.DONE, b"null", None, now)
@@ -141,6 +182,9 @@ def _undo_failure(decision: Decision, entries: Sequence[Entry], now: int) -> Non
     if not entries:
         return
     run, last = decision.run, entries[-1]
+    if last.state is EntryState.HELD:
+        decision.records.append(CutRecord(now, last.seq))  # it was never carried out: the script comes to it again
+        return
     again: list[int] = []
     if last.name == "wait":
         args = wait_args(last.args)
@@ -162,3 +206,130 @@ def _undo_failure(decision: Decision, entries: Sequence[Entry], now: int) -> Non
         kind = "execution" if entries[seq - 1].name == "run" else "function"
         decision.wakes.append(Wake(run.id, seq, kind, execution_key(run, seq, entries[seq - 1].attempt + 1)))
         decision.effects.append(Start(seq))
+
+
+# ---- entries that a breakpoint holds
+
+
+def _carry_out_held(
+    decision: Decision, entries: Sequence[Entry], task: Task, held: Entry, now: int, setting: Setting, step: bool
+) -> None:
+    """Do what an entry says that the run was held before."""
+    decision.records.append(HoldRecord(now, held.seq))
+    waited = any(came_from_outside(entry, entries) for entry in entries[:-1])
+    child = carry_out(decision, task, held.name, held.effective, held.seq, now, waited, setting)
+    if child is None:
+        return
+    if step and child.state is TaskState.NEW:
+        decision.tasks[-1] = msgspec.structs.replace(child, state=TaskState.HELD, reason="step")
+    if held.name in DONE_AT_ONCE:
+        decision.records.append(EndRecord(now, held.seq, EntryState.DONE, generated(child)))
+
+
+def on_edit(run: Run, entries: Sequence[Entry], task: Task, args: bytes, now: int, setting: Setting) -> Decision:
+    """Somebody gives other arguments to the entry that a run is held before.
+
+    Raises:
+        NotPossible: it is held before none, or before one that has no arguments to change.
+        BadTask: the entry cannot have these.
+    """
+    held = _held_entry(run, entries)
+    if held.name in ("wait", "load"):
+        raise NotPossible(f"A {held.name} cannot be edited. Answer it, or what it is about.")
+    try:
+        carry_out(Decision(run), task, held.name, args, held.seq, now, False, setting)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, WorkerLied) as error:
+        raise BadTask(f"{held.name}() cannot have these arguments: {error}") from None
+    known = {entry.secret for entry in entries if entry.secret is not None}
+    if not secrets_in(held.name, args, setting.secrets) <= known:
+        raise BadTask("An edit cannot bring in a secret. Have the rule load it.")
+    if held.name == "run" and run_args(args).name != run_args(held.args).name:
+        raise BadTask("The name of an execution is what the rule waits for; it stays as it is.")
+    return Decision(run, [EditRecord(now, held.seq, msgspec.Raw(args))])
+
+
+def on_answer(
+    run: Run, entries: Sequence[Entry], value: bytes, seq: int | None, now: int, setting: Setting
+) -> Decision:
+    """Somebody supplies the result of the entry that a run is held at, before it was carried out or after.
+
+    Args:
+        value: JSON. For an execution its `output`, or an object with `status`; for an emitted task its value, or such
+            an object; for a wait a list of these.
+        seq: which entry, where the run is held before it gets the results of several.
+
+    Raises:
+        NotPossible: the run is held at no such entry.
+        BadTask: a wait needs another number of results.
+    """
+    entry = _answerable(run, entries, seq, setting)
+    given = msgspec.json.decode(value)
+    if entry.name == "wait":
+        result: object = {"given": _given_to_wait(entry, entries, given)}
+    else:
+        result = _complete(entry, given) if entry.name in ("run", "emit", "return") else given
+    decision = Decision(run)
+    raw = msgspec.Raw(msgspec.json.encode(result))
+    decision.records.append(EndRecord(now, entry.seq, EntryState.DONE, raw))
+    move(decision, RunState.QUEUED, now, error=None)
+    decision.effects.append(Replay())
+    return decision
+
+
+def on_call_answered(run: Run, entries: Sequence[Entry], seq: int, value: bytes, now: int) -> Decision:
+    """Somebody answers a call in place of the procedure.
+
+    Raises:
+        NotPossible: the run does not wait for it any more.
+    """
+    entry = entries[seq - 1] if seq <= len(entries) else None
+    if entry is None or entry.name != "call" or not is_begun(entry) or run.state in RUN_FINAL:
+        raise NotPossible(f"Run {run.id} does not wait for this call any more.")
+    decision = Decision(run, done=[Wake(run.id, seq, "call", child_of(entry))])
+    finish_entry(decision, entry, EntryState.DONE, value, None, now)
+    return decision
+
+
+def _answerable(run: Run, entries: Sequence[Entry], seq: int | None, setting: Setting) -> Entry:
+    last = entries[-1] if entries else None
+    candidates: list[Entry] = []
+    if run.state is RunState.HELD and last is not None:
+        given = about_to_be_given(entries, setting.blocking)
+        candidates = [last] if last.state not in ENTRY_FINAL else given[1:] or given
+    if seq is not None:
+        candidates = [entry for entry in candidates if entry.seq == seq]
+    if not candidates:
+        raise NotPossible(f"Run {run.id} is held at nothing that could be answered. See `scriptrules show {run.id}`.")
+    if len(candidates) > 1:
+        listed = ", ".join(str(entry.seq) for entry in candidates)
+        raise NotPossible(f"The script is about to get several results. Say which one to answer, by seq: {listed}.")
+    return candidates[0]
+
+
+def _given_to_wait(entry: Entry, entries: Sequence[Entry], given: object) -> list[dict[str, object]]:
+    """What somebody answers in place of everything that a wait waits for."""
+    args = wait_args(entry.args)
+    results = given if isinstance(given, list) else [given]
+    targets = args.what[:1] if args.any else args.what
+    if len(results) != len(targets):
+        raise BadTask(f"This wait gives {len(targets)} results, and the answer has {len(results)}. Give a list.")
+    completed = []
+    for seq, result in zip(targets, results, strict=True):
+        target = entries[seq - 1]
+        completed.append({**_complete(target, result), "seq": seq, "name": name_of(target)})
+    return completed
+
+
+def _complete(entry: Entry, given: object) -> dict[str, object]:
+    """A result as an entry of this kind keeps it."""
+    fields = given if isinstance(given, dict) and "status" in given else {}
+    if is_generated(entry):
+        return {"task": "", "status": "done", "value": given, **fields}
+    return {"status": "done", "exit_code": 0, "output": given, **fields}
+
+
+def _held_entry(run: Run, entries: Sequence[Entry]) -> Entry:
+    last = entries[-1] if entries else None
+    if last is None or run.state is not RunState.HELD or last.state is not EntryState.HELD:
+        raise NotPossible(f"Run {run.id} is not held before an entry, so there are no arguments to edit.")
+    return last

@@ -19,6 +19,7 @@ from scriptrules.sandbox.pool import Job, Loss, Pool, Worker
 from scriptrules.store.protocol import Change, Store, TaskMove
 from scriptrules.supervisor.arguments import WorkerLied
 from scriptrules.supervisor.background import Background, Observers, patiently
+from scriptrules.supervisor.breakpoints import Breakpoints
 from scriptrules.supervisor.decision import Decision, Setting
 from scriptrules.supervisor.driver import Driver
 from scriptrules.supervisor.limits import Admission, RunLimits
@@ -27,6 +28,7 @@ from scriptrules.supervisor.matching import on_taken, view_of
 from scriptrules.supervisor.rules import Rules
 from scriptrules.supervisor.sightings import note_match
 from scriptrules.supervisor.states import TASK
+from scriptrules.supervisor.transitions import Cut
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +43,9 @@ class Passage(msgspec.Struct):
     task: Task
     condemned: dict[str, Failure] = {}  # rules whose run has killed a worker: they are not executed again
     tries: int = 0  # workers that died with it for no reason that is known
+    judged: int = -1  # the version of the breakpoints under which the task itself passed them
+    cuts_judged: int = -1  # and under which `cuts` was found
+    cuts: dict[str, Cut] = {}  # where first slices are to be cut, by rule
 
 
 class Matcher:
@@ -54,6 +59,7 @@ class Matcher:
         live: LiveRuns,
         driver: Driver,
         limits: RunLimits,
+        breakpoints: Breakpoints,
         setting: Setting,
         clock: Clock,
         background: Background,
@@ -65,6 +71,7 @@ class Matcher:
         self._live = live
         self._driver = driver
         self._limits = limits
+        self._breakpoints = breakpoints
         self._setting = setting
         self._clock = clock
         self._background = background
@@ -114,9 +121,32 @@ class Matcher:
             self._decided.clear()
 
     def _take(self, passage: Passage) -> None:
-        """Have a task matched, and the first slice of each run executed."""
+        """Have a task judged by breakpoints, and then matched."""
         task = passage.task
         self._matching[task.id] = task
+        if self._breakpoints.on_tasks(task.name):
+            self._background.spawn(self._judge(passage))
+        else:
+            passage.judged = self._breakpoints.version
+            self._match(passage)
+
+    async def _judge(self, passage: Passage) -> None:
+        """Hold a task that a breakpoint matches; its rules are not asked."""
+        version, reason = None, None
+        while version != self._breakpoints.version:
+            version = self._breakpoints.version
+            reason = await self._breakpoints.holds_task(passage.task)
+        if passage.task.id not in self._matching:
+            return  # somebody has cancelled it meanwhile
+        if reason is not None:
+            await self._hold(passage.task, reason)
+            return
+        passage.judged = version
+        self._match(passage)
+
+    def _match(self, passage: Passage) -> None:
+        """Have a task matched, and the first slice of each run executed."""
+        task = passage.task
         view = view_of(task)
         now = 0
 
@@ -140,6 +170,10 @@ class Matcher:
         if taken.epoch != self._pool.epoch:
             self._take(passage)
             return
+        if passage.judged != self._breakpoints.version and self._breakpoints.on_tasks(task.name):
+            self._drop_slices(worker, taken)  # one was set since
+            self._take(passage)
+            return
         named = [started.rule for started in taken.runs] + ([taken.problem.rule] if taken.problem else [])
         if not all(self._rules.can_match(rule, task.name) for rule in named):
             self._found_lying(worker, passage, "a rule that is not asked about this task")
@@ -148,6 +182,9 @@ class Matcher:
             if taken.problem.fatal:
                 self._pool.retire(worker)
             self._background.spawn(self._filter_failed(passage, taken.problem))
+            return
+        if self._may_be_cut(passage, taken):
+            self._background.spawn(self._judge_slices(worker, passage, taken, now))
             return
         try:
             controls, admissions = self._controls_of(task, taken)
@@ -161,6 +198,7 @@ class Matcher:
                 self._setting,
                 controls,
                 admissions,
+                passage.cuts,
             )
         except WorkerLied as error:
             self._found_lying(worker, passage, str(error))
@@ -175,10 +213,12 @@ class Matcher:
             lives.append((live, decision))
             if not decision.ended:
                 self._live.add(live)
-                if piece is not None and piece.end == "blocked":
-                    self._live.warm(live, worker, piece.slot)
-                elif piece is not None and piece.end == "load":
+                if piece is not None and piece.end == "load":
                     self._driver.read(live, worker, piece)
+                elif piece is not None:
+                    self._driver.keep_slice(worker, live, piece, passage.cuts.get(live.run.rule))
+                if (piece is None or piece.end == "load") and task.id in self._breakpoints.stepping:
+                    self._breakpoints.step(live.run.id, change)
             if decision.run.slot is not None:
                 self._limits.enter(decision.run, admissions[decision.run.rule])
             if piece is not None and piece.fatal:
@@ -186,6 +226,7 @@ class Matcher:
         for rule in matched.dropped:
             log.info("run.dropped", rule=rule, task=task.id, name=task.name, reason="limit", slot=admissions[rule].slot)
         note_match(task, matched.move, (live.run for live, _ in lives), change)
+        self._breakpoints.stop_stepping(task.id, change)
         change.ends = []  # the task's next state counts them already
         self._driver.commit(change, lambda: self._matched(matched.move, task, lives))
 
@@ -200,6 +241,26 @@ class Matcher:
                 if control.limit is not None:
                     admissions[started.rule] = self._limits.ask(started.rule, control.limit, task)
         return controls, admissions
+
+    def _may_be_cut(self, passage: Passage, taken: wire.Taken) -> bool:
+        """Whether breakpoints have to be asked about the first slices of a task."""
+        return passage.cuts_judged != self._breakpoints.version and any(
+            started.slice is not None
+            and started.slice.end != "load"
+            and self._breakpoints.concern(passage.task, {intent.name for intent in started.slice.entries})
+            for started in taken.runs
+        )
+
+    async def _judge_slices(self, worker: Worker, passage: Passage, taken: wire.Taken, now: int) -> None:
+        version = self._breakpoints.version
+        cuts: dict[str, Cut] = {}
+        for started in taken.runs:
+            if started.slice is not None and started.slice.end != "load":
+                cut = await self._breakpoints.cut_of(passage.task, started.rule, None, 1, started.slice)
+                if cut is not None:
+                    cuts[started.rule] = cut
+        passage.cuts, passage.cuts_judged = cuts, version
+        self._taken(worker, passage, taken, now)
 
     def _found_lying(self, worker: Worker, passage: Passage, why: str) -> None:
         worker.kill(f"killed because it lied: {why}", found=True)
@@ -264,13 +325,16 @@ class Matcher:
         log.warning("task.held", task=task.id, name=task.name, reason=reason)
         await self.move(task, TaskState.HELD, reason)
 
-    async def move(self, task: Task, state: TaskState, reason: str | None) -> None:
+    async def move(self, task: Task, state: TaskState, reason: str | None, change: Change | None = None) -> None:
+        """Give a task that is not on its way through matching its next state, together with `change`."""
         if state not in TASK[task.state]:
             raise NotPossible(f"Task {task.id} is {task.state}; it cannot become {state}.")
         now = self._clock()
         if state is TaskState.NEW:
             self.announce([task])
-        await self._driver.submit(Change(moves=[TaskMove(task.id, state, now, reason)]))
+        change = change or Change()
+        change.moves.append(TaskMove(task.id, state, now, reason))
+        await self._driver.submit(change)
         self._leave(task)
         moved = replace(task, state=state, since=now, reason=reason)
         self._observers.task(moved)

@@ -12,7 +12,7 @@ from scriptrules.store.protocol import TaskMove
 from scriptrules.supervisor.arguments import WorkerLied
 from scriptrules.supervisor.decision import Cancel, Decision, Replay, Setting, begin_timeout
 from scriptrules.supervisor.limits import Admission, occupy
-from scriptrules.supervisor.transitions import on_slice
+from scriptrules.supervisor.transitions import Cut, on_slice
 
 REASONS_SHOWN = 5  # near misses that the reason of an unmatched task names
 
@@ -40,11 +40,13 @@ def on_taken(
     setting: Setting,
     controls: Mapping[str, Control] = {},
     admissions: Mapping[str, Admission] = {},
+    cuts: Mapping[str, Cut] = {},
 ) -> Matched:
     """A task was matched, and the first slice of each of its runs has ended.
 
     Args:
         condemned: rules whose run has killed a worker, with what is known of it; they were not executed again.
+        cuts: where a breakpoint stops a slice, by rule.
         now: when the slices began: the `created` of the runs, and their `now()`.
         controls: what runs keep to, by the name of their rule, where it says anything.
         admissions: whether a run may begin, by the name of its rule, where that has a limit; it was not executed.
@@ -93,7 +95,7 @@ def on_taken(
             matched.runs.append((decision, None))
             continue
         piece = started.slice or Slice(0, "limit", error=condemned[started.rule])
-        decision = on_slice(run, [], task, piece, now, setting)
+        decision = on_slice(run, [], task, piece, now, setting, cut=cuts.get(started.rule))
         begin_timeout(decision, now)
         matched.runs.append((decision, piece))
     states = [decision.run.state for decision, _ in matched.runs]

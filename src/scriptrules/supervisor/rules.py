@@ -12,22 +12,20 @@ from pathlib import Path
 
 import msgspec
 import structlog
-from watchfiles import awatch
 
 from scriptrules.diagnostics import render_in
 from scriptrules.model import Control, Source
-from scriptrules.rulebook.files import read_all, stamp_of
+from scriptrules.rulebook.files import read_all
 from scriptrules.rulebook.index import matches
 from scriptrules.rulebook.linking import unknown_hosts
 from scriptrules.rulebook.metadata import Metadata
 from scriptrules.sandbox.pool import Pool
 from scriptrules.store.protocol import Store
+from scriptrules.supervisor.watching import FolderWatch
 
 log = structlog.get_logger(__name__)
 
 STRIKES = 2  # limits that a rule's filter may hit before it is quarantined
-DEBOUNCE, STEP = 50, 25  # milliseconds that changes of files are gathered for
-LOOK_INTERVAL = 500  # milliseconds between two looks: network file systems tell of no changes
 
 
 class RuleInfo(msgspec.Struct, frozen=True):
@@ -71,20 +69,18 @@ class Rules:
         self._pool = pool
         self._store = store
         self._changed = changed
-        self._watching: asyncio.Task[None] | None = None
-        self._stop = asyncio.Event()
+        self._watch = FolderWatch(folder, self.reload)
         self._reading = asyncio.Lock()
 
     async def start(self, watch: bool = True) -> None:
         """Read the folder, and go on watching it."""
         await self.reload()
         if watch:
-            self._watching = asyncio.create_task(self._watch())
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._watch.start()
 
     async def close(self) -> None:
-        self._stop.set()
-        if self._watching is not None:
-            await self._watching
+        await self._watch.close()
 
     def infos(self) -> list[RuleInfo]:
         """Every rule file, active or not."""
@@ -208,23 +204,3 @@ class Rules:
         self._activate({}, [rule])
         await self._changed()
         return True
-
-    async def _watch(self) -> None:
-        if not self.folder.is_dir():
-            self.folder.mkdir(parents=True, exist_ok=True)
-        seen = None
-        async for changes in awatch(
-            self.folder,
-            debounce=DEBOUNCE,
-            step=STEP,
-            stop_event=self._stop,
-            rust_timeout=LOOK_INTERVAL,
-            yield_on_timeout=True,
-        ):
-            try:
-                stamp = await asyncio.to_thread(stamp_of, self.folder)
-                if changes or stamp != seen:
-                    await self.reload()
-                seen = stamp
-            except Exception:
-                log.exception("rules.reload_failed", folder=str(self.folder))

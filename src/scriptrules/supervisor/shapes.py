@@ -65,6 +65,7 @@ class EntryShape(msgspec.Struct, frozen=True):
     ended: str | None
     attempt: int
     verdict: str | None
+    original: Raw | msgspec.UnsetType = msgspec.UNSET  # the rule's own arguments, where somebody has edited them
 
 
 class BranchShape(msgspec.Struct):
@@ -159,7 +160,7 @@ def entry_shape(entry: Entry) -> EntryShape:
     return EntryShape(
         entry.seq,
         entry.name,
-        Raw(entry.args),
+        Raw(entry.effective),
         str(entry.state),
         clock.text(entry.since),
         entry.reason,
@@ -170,6 +171,7 @@ def entry_shape(entry: Entry) -> EntryShape:
         _text(entry.ended),
         entry.attempt,
         None if entry.verdict is None else str(entry.verdict),
+        msgspec.UNSET if entry.edited is None else Raw(entry.args),
     )
 
 

@@ -21,6 +21,7 @@ from scriptrules.sandbox.confine import Limits
 from scriptrules.sandbox.pool import Pool
 from scriptrules.store.protocol import Filter, Ingested, Store, Wake
 from scriptrules.supervisor.background import Background, Observers, patiently
+from scriptrules.supervisor.breakpoints import Breakpoints
 from scriptrules.supervisor.decision import Setting
 from scriptrules.supervisor.driver import Driver
 from scriptrules.supervisor.executions import DrainShape, Executions
@@ -57,10 +58,10 @@ class Supervisor:
         self.plugins = plugins
         self.clock = clock
         self.ready = False
-        self._new_id = Ids(clock)
+        self.new_id = Ids(clock)
         self._watch = watch
         self._background = Background()
-        setting = _setting(config, plugins, self._new_id)
+        setting = _setting(config, plugins, self.new_id)
         observers = Observers(plugins, store, self._background)
         self.pool = _pool(config, plugins)
         self.rules = Rules(config.rules_dir, self.pool, store, self._rules_changed, config.host_kinds)
@@ -68,11 +69,13 @@ class Supervisor:
         self.pool.gone = self.live.worker_gone
         self.limits = RunLimits(self._limit_of, lambda rule: self.rules.newest(rule) is not None)
         self.variables = Variables(config, store, plugins, clock)
+        self.breakpoints = Breakpoints(config.breakpoints_dir, self.pool, store, clock)
         self.driver = Driver(
             store,
             self.pool,
             self.live,
             self.limits,
+            self.breakpoints,
             setting,
             clock,
             self._background,
@@ -86,13 +89,16 @@ class Supervisor:
             self.live,
             self.driver,
             self.limits,
+            self.breakpoints,
             setting,
             clock,
             self._background,
             observers,
         )
         self.driver.announce, self.driver.offer = self.matcher.announce, self.matcher.offer
-        self.verbs = Verbs(store, self.rules, self.live, self.driver, self.matcher, self.limits, clock)
+        self.verbs = Verbs(
+            store, self.rules, self.breakpoints, self.live, self.driver, self.matcher, self.limits, setting, clock
+        )
         self.driver.cancel_quietly = self.verbs.cancel_quietly
         self.foresight = Foresight(
             self.pool, store, self.rules.active, self.rules.facts, clock, self._background, observers
@@ -130,6 +136,7 @@ class Supervisor:
             self.driver.executions = self.executions
             await self.pool.start()
             self._check_walls()
+            await self.breakpoints.start(self._watch)
             await self.rules.start(self._watch)
             self.executions.start()
             await self._recover()
@@ -144,6 +151,7 @@ class Supervisor:
         """Stop in order. Running executions go on; the next supervisor adopts them."""
         self.ready = False
         await self.rules.close()
+        await self.breakpoints.close()
         await self.driver.timers.close()
         if self.executions is not None:
             await self.executions.close()
@@ -268,7 +276,7 @@ class Supervisor:
         now = self.clock()
         made = []
         for name, data, key in tasks:
-            id = self._new_id("t")
+            id = self.new_id("t")
             made.append(Task(id, name, data, TaskState.NEW, now, now, root=id, key=key))
         self.matcher.announce(made)
         storing = asyncio.ensure_future(self.store.ingest(made))

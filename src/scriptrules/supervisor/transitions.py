@@ -17,6 +17,8 @@ from scriptrules.journal import (
     NOTHING,
     AgainRecord,
     EndRecord,
+    HoldRecord,
+    Intent,
     SliceRecord,
     StartRecord,
 )
@@ -76,6 +78,16 @@ FOR_GOOD = frozenset({"Cancelled", "InvalidRequest", "PolicyRefused"})  # failur
 # ---- facts from the worker
 
 
+class Cut(msgspec.Struct, frozen=True):
+    """A breakpoint has stopped a slice before one of its entries: what stands before it is committed, the rest is not.
+
+    `at` counts the entries of the slice from 0; `reason` is why the run is held.
+    """
+
+    at: int
+    reason: str
+
+
 def on_slice(
     run: Run,
     entries: Sequence[Entry],
@@ -84,11 +96,13 @@ def on_slice(
     now: int,
     setting: Setting,
     answers: Sequence[Answer] = (),
+    cut: Cut | None = None,
 ) -> Decision:
-    """A slice has ended, or (as the first of a run) stands still for a variable.
+    """A slice has ended, by itself or before an entry that a breakpoint holds, or (as the first) waits for a variable.
 
     Args:
         answers: what its loads were told, in their order.
+        cut: where a breakpoint stops it.
 
     Raises:
         WorkerLied: the slice cannot have come from an honest worker.
@@ -96,6 +110,9 @@ def on_slice(
     decision = Decision(run)
     if piece.end == "load":
         move(decision, RunState.RUNNING, now)
+        return decision
+    if cut is not None:
+        _cut_slice(decision, entries, task, piece, cut, now, setting, answers)
         return decision
     if piece.end in ("blocked", "returned", "failed"):
         _take_entries(decision, entries, task, piece, now, setting, answers)
@@ -113,6 +130,35 @@ def on_slice(
     else:
         raise WorkerLied(f"a slice cannot end by {piece.end!r}")
     return decision
+
+
+def _cut_slice(
+    decision: Decision,
+    entries: Sequence[Entry],
+    task: Task,
+    piece: Slice,
+    cut: Cut,
+    now: int,
+    setting: Setting,
+    answers: Sequence[Answer],
+) -> None:
+    run, held = decision.run, piece.entries[cut.at]
+    kept = msgspec.structs.replace(piece, end="cut", entries=piece.entries[: cut.at])
+    _take_entries(decision, entries, task, kept, now, setting, answers)
+    seq = len(entries) + cut.at + 1
+    _check_intent(run, task, held, seq, now, setting)
+    _check_logs(piece)
+    decision.records.append(SliceRecord(now, [(held.name, msgspec.Raw(held.args), held.line)]))
+    decision.records.append(HoldRecord(now, seq, cut.reason))
+    move(decision, RunState.HELD, now, reason=cut.reason)
+
+
+def _check_intent(run: Run, task: Task, intent: Intent, seq: int, now: int, setting: Setting) -> None:
+    """Raises WorkerLied where an entry could not be carried out; it will be later, if at all."""
+    try:
+        carry_out(Decision(run), task, intent.name, intent.args, seq, now, False, setting)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise WorkerLied(f"arguments of {intent.name}: {error}") from None
 
 
 def _check_logs(piece: Slice) -> None:
@@ -149,7 +195,7 @@ def _take_entries(
         if blocks != (at == last and piece.end == "blocked"):
             raise WorkerLied(f"entry {seq} ({intent.name}) cannot stand where it does")
         try:
-            child = _carry_out(decision, task, intent.name, intent.args, seq, now, waited, setting)
+            child = carry_out(decision, task, intent.name, intent.args, seq, now, waited, setting)
             if intent.name == "load":
                 outcome = answer_to(intent.args, next(told, None))
                 if outcome.error is not None:
@@ -165,14 +211,26 @@ def _take_entries(
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise WorkerLied(f"arguments of {intent.name}: {error}") from None
         if child is not None:
-            results[seq] = msgspec.Raw(msgspec.json.encode({"task": child.id}))
+            results[seq] = generated(child)
         rows.append((intent.name, msgspec.Raw(intent.args), intent.line))
     decision.records.append(SliceRecord(now, rows, results, errors, secrets))
 
 
-def _carry_out(
+def carry_out(
     decision: Decision, task: Task, name: str, args: bytes, seq: int, now: int, waited: bool, setting: Setting
 ) -> Task | None:
+    """Add to a decision what an entry brings about.
+
+    Args:
+        task: the run's.
+        waited: whether the run has waited for something outside before.
+
+    Returns:
+        The task that the entry generates, if it does.
+
+    Raises:
+        WorkerLied, MsgspecError: there can be no such entry.
+    """
     run = decision.run
     match name:
         case "emit" | "return" | "call":
@@ -210,6 +268,11 @@ def _carry_out(
             decision.wakes.append(Wake(run.id, seq, "function", execution_key(run, seq, 1)))
             decision.effects.append(Start(seq))
     return None
+
+
+def generated(child: Task) -> msgspec.Raw:
+    """The result of an entry that has generated a task, until that has ended."""
+    return msgspec.Raw(msgspec.json.encode({"task": child.id}))
 
 
 def _child(
@@ -422,6 +485,6 @@ def log_line(at: int, seq: int, text: str, fields: bytes | None) -> LogLine:
 
 def _retries(run: Run, entry: Entry, setting: Setting) -> Retries:
     """What the rule says, or the entry itself where that is more."""
-    own = run_args(entry.args).retries if entry.name == "run" else setting.retries.get(entry.name, 0)
+    own = run_args(entry.effective).retries if entry.name == "run" else setting.retries.get(entry.name, 0)
     rule = (run.control.retries if run.control else None) or Retries()
     return msgspec.structs.replace(rule, max=max(rule.max, own))

@@ -1,21 +1,45 @@
-"""What people ask of tasks and runs: cancel, resume, retry. Each becomes a decision like any other fact."""
+"""What people ask of tasks and runs: cancel, resume, step, edit, answer, drop, retry.
+
+Each becomes a decision like any other fact. Who asked for what stands in the audit, written with the decision; what was
+done for a request is not done again when the request is repeated.
+"""
 
 from __future__ import annotations
 
 import msgspec
 
 from scriptrules.clock import Clock
-from scriptrules.errors import NotFound, NotPossible
-from scriptrules.model import RUN_FINAL, RunState, Task, TaskState
-from scriptrules.store.protocol import Change, Filter, Store
+from scriptrules.errors import BadTask, NotFound, NotPossible
+from scriptrules.model import RUN_FINAL, EntryState, RunState, Task, TaskState
+from scriptrules.store.protocol import Audit, Change, Filter, Pass, Store
 from scriptrules.supervisor import interventions
+from scriptrules.supervisor.breakpoints import Breakpoints, held_by
+from scriptrules.supervisor.decision import Decision, Setting
 from scriptrules.supervisor.driver import Driver
+from scriptrules.supervisor.entries import about_to_be_given, effective_of
 from scriptrules.supervisor.limits import RunLimits
-from scriptrules.supervisor.live import LiveRuns
+from scriptrules.supervisor.live import LiveRun, LiveRuns
 from scriptrules.supervisor.matcher import Matcher
 from scriptrules.supervisor.rules import Rules
 
 PAGE = 1000  # rows of one look into the store
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """Who asks for what."""
+
+    verb: str
+    who: str = ""  # nobody: the engine itself
+    request: str | None = None
+
+    def audit(self, at: int, thing: str, **detail: object) -> list[Audit]:
+        """The record of it; what the engine does by itself needs none."""
+        if not self.who:
+            return []
+        return [Audit(at, self.who, self.verb, thing, self.request, msgspec.json.encode(detail) if detail else None)]
+
+
+CANCEL = Ask("cancel")  # by the engine itself
 
 
 class Verbs:
@@ -25,21 +49,33 @@ class Verbs:
         self,
         store: Store,
         rules: Rules,
+        breakpoints: Breakpoints,
         live: LiveRuns,
         driver: Driver,
         matcher: Matcher,
         limits: RunLimits,
+        setting: Setting,
         clock: Clock,
     ) -> None:
         self._store = store
         self._rules = rules
+        self._breakpoints = breakpoints
         self._live = live
         self._driver = driver
         self._matcher = matcher
         self._limits = limits
+        self._setting = setting
         self._clock = clock
 
-    async def cancel(self, id: str) -> None:
+    async def was_done(self, ask: Ask, thing: str) -> bool:
+        """Whether this request has been carried out for this task or run before."""
+        if ask.request is None:
+            return False
+        return any(one.thing == thing for one in await self._store.requested(ask.request))
+
+    # ---- cancel
+
+    async def cancel(self, id: str, ask: Ask = CANCEL) -> None:
         """Cancel a run, or a task with all its runs.
 
         Raises:
@@ -50,17 +86,18 @@ class Verbs:
             if live.run.state in RUN_FINAL:
                 raise NotPossible(f"Run {id} is {live.run.state} already.")
             self._live.give_up(live)
-            await self._driver.decide_and_wait(live, interventions.on_cancel(live.run, live.entries, self._clock()))
+            decision = interventions.on_cancel(live.run, live.entries, self._clock())
+            await self._decide(live, decision, ask)
             return
         task = await self._task(id)
         if task.state in (TaskState.NEW, TaskState.HELD):
-            await self._matcher.move(task, TaskState.CANCELLED, None)
+            await self._move(task, TaskState.CANCELLED, ask)
             return
         runs = [run for run in await self._store.runs(Filter(task=id, limit=PAGE)) if run.state not in RUN_FINAL]
         if not runs:
             raise NotPossible(f"Task {id} is {task.state} already.")
         for run in runs:
-            await self.cancel(run.id)
+            await self.cancel(run.id, ask)
 
     async def cancel_quietly(self, id: str) -> None:
         """Cancel what may have ended by itself."""
@@ -69,8 +106,104 @@ class Verbs:
         except (NotFound, NotPossible):
             return
 
-    async def resume(self, id: str) -> None:
+    # ---- what is held
+
+    async def resume(self, id: str, ask: Ask, step: bool = False) -> None:
         """Let something held go on; an unmatched task is matched again.
+
+        Args:
+            step: only as far as its next entry, or the next task that it generates.
+
+        Raises:
+            NotFound, NotPossible: there is none, or it is not held.
+        """
+        if id.startswith("r"):
+            await self._resume_run(id, ask, step)
+            return
+        task = await self._task(id)
+        if task.state not in (TaskState.HELD, TaskState.UNMATCHED):
+            held = await self._store.runs(Filter(task=id, state="held", limit=PAGE))
+            if not held:
+                raise NotPossible(f"Task {id} is {task.state}, not held.")
+            for run in held:
+                await self._resume_run(run.id, ask, step)
+            return
+        change = Change()
+        breakpoint = held_by(task.reason)
+        if breakpoint is not None:
+            change.passes.append(Pass(id, 0, breakpoint))
+        if step:
+            self._breakpoints.step(id, change)
+        await self._move(task, TaskState.NEW, ask, change)
+
+    async def _resume_run(self, id: str, ask: Ask, step: bool) -> None:
+        live = await self._live.get(id)
+        if live.run.state is not RunState.HELD:
+            raise NotPossible(f"Run {id} is {live.run.state}, not held.")
+        change = Change()
+        breakpoint = held_by(live.run.reason)
+        if breakpoint is not None:
+            before = bool(live.entries) and live.entries[-1].state is EntryState.HELD
+            places = live.entries[-1:] if before else about_to_be_given(live.entries, self._setting.blocking)
+            change.passes += [Pass(id, entry.seq, breakpoint) for entry in places]
+        if step:
+            self._breakpoints.step(id, change)
+        decision = interventions.on_resume(live.run, live.entries, live.task, self._clock(), self._setting, step)
+        await self._decide(live, decision, ask, change)
+
+    async def edit(self, id: str, data: bytes, merge: bool, ask: Ask) -> None:
+        """Give a held task other data, or the entry that a run is held before other arguments.
+
+        Args:
+            data: a JSON object.
+            merge: only its fields are changed.
+
+        Raises:
+            NotFound, NotPossible, BadTask: there is none, it is not held there, or it cannot have these.
+        """
+        if id.startswith("r"):
+            live = await self._live.get(id)
+            before = effective_of(live.entries)
+            after = _merged(before, data) if merge else data
+            decision = interventions.on_edit(live.run, live.entries, live.task, after, self._clock(), self._setting)
+            await self._decide(live, decision, ask, None, before=msgspec.Raw(before), after=msgspec.Raw(after))
+            return
+        task = await self._task(id)
+        if task.state is not TaskState.HELD:
+            raise NotPossible(f"Task {id} is {task.state}; only the data of held tasks can be edited.")
+        after = _merged(task.data, data) if merge else data
+        now = self._clock()
+        audit = ask.audit(now, id, before=msgspec.Raw(task.data), after=msgspec.Raw(after))
+        await self._driver.submit(Change(edits=[(id, after)], audit=audit))
+
+    async def answer(self, id: str, value: bytes, seq: int | None, ask: Ask) -> None:
+        """Supply the result of what a run is held at; with the id of a called task, its answer.
+
+        Args:
+            value: JSON.
+            seq: of the entry, where the run is about to get several results.
+
+        Raises:
+            NotFound, NotPossible, BadTask: there is none, or nothing that could be answered so.
+        """
+        if id.startswith("t"):
+            task = await self._task(id)
+            if task.reply is None or task.parent is None or task.state is not TaskState.HELD:
+                raise NotPossible(f"Task {id} is {task.state}; only a held task that was called can be answered.")
+            await self._answer_call(task.parent, task.reply, value, ask)
+            await self._move(task, TaskState.DROPPED, ask)
+            return
+        live = await self._live.get(id)
+        decision = interventions.on_answer(live.run, live.entries, value, seq, self._clock(), self._setting)
+        await self._decide(live, decision, ask, None, result=msgspec.Raw(value))
+
+    async def _answer_call(self, caller: str, seq: int, value: bytes, ask: Ask) -> None:
+        live = await self._live.get(caller)
+        decision = interventions.on_call_answered(live.run, live.entries, seq, value, self._clock())
+        await self._decide(live, decision, ask, None, result=msgspec.Raw(value))
+
+    async def drop(self, id: str, ask: Ask) -> None:
+        """End a held task without having its rules asked, or a held run where it stands.
 
         Raises:
             NotFound, NotPossible: there is none, or it is not held.
@@ -79,19 +212,16 @@ class Verbs:
             live = await self._live.get(id)
             if live.run.state is not RunState.HELD:
                 raise NotPossible(f"Run {id} is {live.run.state}, not held.")
-            await self._driver.decide_and_wait(live, interventions.on_resume(live.run, live.entries, self._clock()))
+            await self.cancel(id, ask)
             return
         task = await self._task(id)
-        if task.state not in (TaskState.HELD, TaskState.UNMATCHED):
-            held = await self._store.runs(Filter(task=id, state="held", limit=PAGE))
-            if not held:
-                raise NotPossible(f"Task {id} is {task.state}, not held.")
-            for run in held:
-                await self.resume(run.id)
-            return
-        await self._matcher.move(task, TaskState.NEW, None)
+        if task.state is not TaskState.HELD:
+            raise NotPossible(f"Task {id} is {task.state}, not held.")
+        await self._move(task, TaskState.DROPPED, ask)
 
-    async def retry(self, id: str, pinned: bool = False, from_start: bool = False) -> None:
+    # ---- retry
+
+    async def retry(self, id: str, ask: Ask, pinned: bool = False, from_start: bool = False) -> None:
         """Do a failed or held run again, against the newest source unless `pinned`; or all failed runs of a task.
 
         Raises:
@@ -103,7 +233,7 @@ class Verbs:
             if not runs:
                 raise NotPossible(f"Task {id} is {task.state}; no run of it has failed.")
             for run in runs:
-                await self.retry(run.id, pinned, from_start)
+                await self.retry(run.id, ask, pinned, from_start)
             return
         live = await self._live.get(id)
         if live.run.state not in (RunState.FAILED, RunState.HELD):
@@ -127,10 +257,59 @@ class Verbs:
         decision = interventions.on_retry(live.run, live.entries, digest, from_start, now, control, admission)
         if admission is not None:
             self._limits.enter(decision.run, admission)
+        await self._decide(live, decision, ask, change)
+
+    # ---- breakpoints
+
+    async def set_breakpoint(self, name: str, on: list[str], at: str, when: str | None, ask: Ask) -> None:
+        """Put a breakpoint in force; what is committed after this returns has been judged by it.
+
+        Raises:
+            BadTask, NotPossible: it cannot be one, or there is one of that name.
+        """
+        breakpoint = await self._breakpoints.make(name, on, at, when, ask.who)
+        if any(one.name == name for one in self._breakpoints.infos()):
+            raise NotPossible(f"There is a breakpoint {name!r} already.")
+        self._breakpoints.put(breakpoint)
+        audit = ask.audit(self._clock(), name, on=on, place=at, when=when)
+        await self._driver.submit(Change(breakpoints=[(name, breakpoint)], audit=audit))
+
+    async def remove_breakpoint(self, name: str, ask: Ask) -> None:
+        """Take a breakpoint away; what it holds stays held.
+
+        Raises:
+            NotFound, NotPossible: there is none, or it lives in a file.
+        """
+        breakpoint = self._breakpoints.get(name)
+        if breakpoint.file:
+            raise NotPossible(f"Breakpoint {name} is the file {breakpoint.by}. Remove that, or write enabled = False.")
+        self._breakpoints.remove(name)
+        await self._driver.submit(Change(breakpoints=[(name, None)], audit=ask.audit(self._clock(), name)))
+
+    # ---- helpers
+
+    async def _decide(
+        self, live: LiveRun, decision: Decision, ask: Ask, change: Change | None = None, **detail: object
+    ) -> None:
+        change = change or Change()
+        change.audit += ask.audit(self._clock(), live.run.id, **detail)
         await self._driver.decide_and_wait(live, decision, change)
+
+    async def _move(self, task: Task, state: TaskState, ask: Ask, change: Change | None = None) -> None:
+        change = change or Change()
+        change.audit += ask.audit(self._clock(), task.id)
+        await self._matcher.move(task, state, None, change)
 
     async def _task(self, id: str) -> Task:
         task = await self._store.task(id)
         if task is None:
             raise NotFound(f"There is no task {id}. List them with `scriptrules tasks`.")
         return task
+
+
+def _merged(before: bytes, fields: bytes) -> bytes:
+    """An object with some of its fields changed."""
+    changed = msgspec.json.decode(fields)
+    if not isinstance(changed, dict):
+        raise BadTask('What is to be changed is a JSON object: {"size": 3}.')
+    return msgspec.json.encode({**msgspec.json.decode(before), **changed})

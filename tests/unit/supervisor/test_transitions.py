@@ -141,7 +141,7 @@ class Live:
         return self.take(interventions.on_retry(self.run, self.entries, "d2", from_start, self.now))
 
     def resume(self) -> Decision:
-        return self.take(interventions.on_resume(self.run, self.entries, self.now))
+        return self.take(interventions.on_resume(self.run, self.entries, TASK, self.now, SETTING))
 
     def hold(self) -> Decision:
         return self.take(transitions.on_hold(self.run, "policy", Failure("Refused", "no"), self.now))

@@ -297,3 +297,42 @@ SELECT rule, task, via, class, count FROM edge_delays;
 
 -- name: edge_names
 SELECT rule, task, via FROM edges;
+-- name: edit_tasks
+UPDATE tasks SET data = ? WHERE id = ?;
+
+-- name: put_breakpoint
+INSERT OR REPLACE INTO breakpoints (name, body) VALUES (?, ?);
+
+-- name: remove_breakpoint
+DELETE FROM breakpoints WHERE name = ?;
+
+-- name: remove_passes
+DELETE FROM passes WHERE breakpoint = ?;
+
+-- name: put_passes
+INSERT OR IGNORE INTO passes (thing, seq, breakpoint) VALUES (?, ?, ?);
+
+-- name: put_stepping
+INSERT OR IGNORE INTO stepping (thing) VALUES (?);
+
+-- name: remove_stepping
+DELETE FROM stepping WHERE thing = ?;
+
+-- name: append_audit
+INSERT INTO audit (at, who, verb, thing, request, detail) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: breakpoints
+SELECT body FROM breakpoints ORDER BY name;
+
+-- name: passed
+SELECT breakpoint FROM passes WHERE thing = ? AND seq = ?;
+
+-- name: stepping
+SELECT thing FROM stepping;
+
+-- name: audit
+SELECT id, at, who, verb, thing, request, detail FROM audit
+WHERE (?1 IS NULL OR thing = ?1) AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3;
+
+-- name: requested
+SELECT at, who, verb, thing, request, detail FROM audit WHERE request = ? ORDER BY id;
