@@ -11,6 +11,7 @@ from scriptrules.flow.comparisons import Comparisons
 from scriptrules.flow.conditions import negated, written
 from scriptrules.flow.core import Arguments, Dead, Frame, TooComplex
 from scriptrules.flow.natives import FOLD_MAX, Element
+from scriptrules.flow.shapes import Via
 from scriptrules.flow.values import (
     NONE,
     Case,
@@ -205,6 +206,8 @@ class Expressions(Comparisons):
             function = self.evaluate(node.func)
         given = self.arguments(node)
         self.at(node)
+        if getattr(node, "via", None) == Via.THEN:  # a `then` of the declarative form
+            return self.generated(given, Via.THEN)
         return self.call(function, given)
 
     def arguments(self, node: ast.Call) -> Arguments:

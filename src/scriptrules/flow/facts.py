@@ -9,13 +9,15 @@ import ast
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 
-from scriptrules.flow.atoms import Atom, Branch, Case, List, Unknown
+from scriptrules.diagnostics import Rejected
+from scriptrules.flow.atoms import Atom, Branch, Case, List
 from scriptrules.flow.conditions import written
-from scriptrules.flow.core import EVERY, Arguments, Dead, Frame, TooComplex
+from scriptrules.flow.core import Arguments, Dead, Frame, TooComplex
 from scriptrules.flow.domains import Domain
 from scriptrules.flow.effects import Effect, Falls, ForkCase, Maybe, atom_of, edges_of, ends, together
-from scriptrules.flow.shapes import Certainty, Edge, Facts, RuleFacts, Start, Use, Via
+from scriptrules.flow.shapes import Facts, RuleFacts, Start, Use, Via, given_up, unknown
 from scriptrules.flow.statements import Interpreter
 from scriptrules.flow.values import (
     NONE,
@@ -30,15 +32,16 @@ from scriptrules.flow.values import (
     Value,
     const,
     opaque,
-    text_of,
 )
 from scriptrules.function import FunctionSpec
 from scriptrules.model import Source
-from scriptrules.rulebook import metadata
+from scriptrules.rulebook import declarative, metadata
+from scriptrules.rulebook.files import is_declarative
 from scriptrules.rulebook.index import EVERYTHING, is_literal
 
 SOURCE_MAX = 100_000  # characters, as the policy has it
 FRAMES_MAX = 4000  # of Python: a call in a rule takes about ten
+TOO_COMPLEX = "the rule is too complex for the analysis"
 TABLE_SEPARATOR = ":"  # between a file's rule name and the name of an entry of its table
 
 
@@ -55,15 +58,15 @@ def analyse(source: Source, functions: Mapping[str, FunctionSpec]) -> Facts:
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(max(limit, FRAMES_MAX))
     try:
-        tree = _parsed(source.text)
+        tree = _declared(source.text) if is_declarative(source.file) else _parsed(source.text)
         if tree is None:
             return Facts([])
         libraries = {name: parsed for name, text in source.libraries.items() if (parsed := _parsed(text)) is not None}
-        said, _ = metadata.read(tree, source.text)
+        said, _ = metadata.read(tree, source.text, source.rule)
         entries: list[metadata.TableEntry | None] = [*said.table] or [None]
         return Facts([_Analysis(source, functions, tree, libraries, said, entry).facts() for entry in entries])
     except Exception:  # a mistake of the analysis is no reason to know nothing of the other rules
-        return Facts([RuleFacts(source.rule, *_given_up(1))])
+        return given_up(source.rule, TOO_COMPLEX)
     finally:
         sys.setrecursionlimit(limit)
 
@@ -79,9 +82,12 @@ def _parsed(text: str) -> ast.Module | None:
         return None
 
 
-def _given_up(line: int) -> tuple[Atom, list[Edge]]:
-    why = "the rule is too complex for the analysis"
-    return Unknown(why, EVERY), [Edge(EVERY, Via.EMIT, Certainty.UNKNOWN, "", line, why)]
+def _declared(text: str) -> ast.Module | None:
+    """The tree that a declarative rule stands for."""
+    try:
+        return declarative.read(text, None).make()
+    except Rejected:
+        return None
 
 
 class _Analysis:
@@ -126,7 +132,7 @@ class _Analysis:
                 atom = Branch([Case(label, atom)])
             edges = edges_of(effects, label)
         except (TooComplex, RecursionError):
-            atom, edges = _given_up(self._line())
+            atom, edges = unknown(TOO_COMPLEX, self._line())
         notes = machine.notes
         return RuleFacts(
             rule=self.name,
@@ -134,7 +140,7 @@ class _Analysis:
             edges=edges,
             line=self._line(),
             on=said.on,
-            has_on="on" in self.assigned,
+            has_on="on" in self.assigned or "schedule" in self.assigned,
             fallback=self.entry.nomatch if self.entry else said.nomatch,
             priority=said.priority,
             enabled=said.enabled,
@@ -249,7 +255,7 @@ class _Analysis:
             elif (main := machine.state.cells.get((machine.frame, "main"))) is not None:
                 value = machine.call(main, self._arguments())
                 machine.line = self.said.line
-                self._return(value)
+                self._tasks(value)
         except Dead:
             pass
         return machine.effects
@@ -272,18 +278,8 @@ class _Analysis:
 
     # ---- what was returned
 
-    def _return(self, value: Value) -> None:
-        """The tasks that `main` has returned."""
-        machine = self.machine
-        for case, state, label in self._cases(value):
-            del label
-            machine.state = state
-            self._tasks(case)
-
-    def _cases(self, value: Value) -> list[tuple[Value, State, str]]:
-        return [(value, self.machine.state, "")]
-
     def _tasks(self, value: Value) -> None:
+        """The tasks, and what follows the jobs, that `main` has returned."""
         machine = self.machine
         value = machine.state.narrow(value)
         match value:
@@ -299,9 +295,7 @@ class _Analysis:
                 machine.effects = [*effects, Maybe(tuple(machine.effects))]
             case _:
                 if machine.items(value) is not None:
-                    items, rest = machine.elements(value)
-                    _, more = machine.each(value, self._none(self._tasks))
-                    del items, rest, more
+                    machine.each(value, self._none(self._tasks))
 
     def _none(self, what: Callable[[Value], None]) -> Callable[[Value], Value]:
         def done(value: Value) -> Value:
@@ -316,7 +310,7 @@ class _Analysis:
         for case in value.cases:
             state = machine.state.copy()
             if all(state.assume(key, domain) for key, domain in case.facts):
-                done, _, effects = machine.apart(state, lambda case=case: self._none(what)(case.value))  # type: ignore[misc]
+                done, _, effects = machine.apart(state, partial(self._none(what), case.value))
                 cases.append(ForkCase(case.label, effects, done is None))
         machine.fork_effects(cases)
 
@@ -327,23 +321,27 @@ class _Analysis:
             self.machine.generate(task.name, Via.RETURN, "the name of a returned task")
 
     def _then(self, value: Value) -> None:
-        """What follows a job: a name, a list of them, or a branch on its outcome."""
+        """What follows a job: a name, a task, a list of them, or a branch on its outcome."""
         machine = self.machine
+        value = machine.state.narrow(value)
         table = machine.table(value)
-        if table is not None:
-            branch = next((one for key, one, _ in table.items if key == const("branch")), None)
-            inner = machine.table(branch) if branch is not None else table
+        if isinstance(value, Choice):
+            self._fork(value, self._then)
+        elif isinstance(value, NewTask):
+            machine.generate(value.name, Via.THEN, "the name of a task in `then`")
+        elif table is not None:
+            branch = machine.table(next((one for key, one, _ in table.items if key == const("branch")), NONE))
             cases = []
-            for key, one, _ in inner.items if inner is not None else ():
-                _, _, effects = machine.apart(machine.state.copy(), lambda one=one: self._none(self._then)(one))  # type: ignore[misc]
-                cases.append(ForkCase(text_of(key)[0] or "it", effects))
-            machine.fork_effects(cases, total=False)
+            for outcome, label in (("ok", "result.status == 'done'"), ("failed", "result.status != 'done'")):
+                found = next((one for key, one, _ in branch.items if key == const(outcome)), None) if branch else None
+                if found is not None:
+                    _, _, effects = machine.apart(machine.state.copy(), partial(self._none(self._then), found))
+                    cases.append(ForkCase(label, effects))
+            machine.fork_effects(cases, total=len(cases) == 2)
         elif machine.items(value) is not None:
             machine.each(value, self._none(self._then))
-        elif isinstance(value, NewTask):
-            machine.generate(value.name, Via.THEN, "the name of a task")
-        elif isinstance(value, (Const, Data)) and value != NONE:
-            machine.generate(value, Via.THEN, "then")
+        elif value != NONE:
+            machine.generate(value, Via.THEN, "`then`")
 
     def _generate(self, value: Value, entry: metadata.TableEntry) -> None:
         """The tasks that the generator of a table's entry gives."""

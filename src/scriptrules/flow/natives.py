@@ -63,6 +63,7 @@ FOLDED = frozenset(
     ]
 )
 WAITING = frozenset({"wait", "sleep", "sleep_until", "receive", "hold"})
+RUN_PARAMETERS = frozenset({"host", "name", "image", "args", "env", "timeout", "retries"})
 Element = tuple[Value, Presence | None]
 
 
@@ -255,7 +256,7 @@ class Natives(Core):
     def fn_run(self, given: Arguments) -> Value:
         host = given.get(0, "host")
         names = [EVERY] if host is None else [self.pattern(one) for one in self.cases(host)]
-        options = [name for name, _ in given.keywords]
+        options = [name for name, _ in given.keywords if name not in RUN_PARAMETERS]
         for name in names:
             self.notes.started.setdefault((name, self.line), options)
         return opaque("what run() gives")
@@ -284,8 +285,12 @@ class Natives(Core):
         return NewTask(self.concrete(name, given.text(0)), self.line)
 
     def fn_Job(self, given: Arguments) -> Value:
-        following = given.get(2, "then")
-        return NONE if following is None else NewTask(following, self.line, "then")
+        body = self.table(given.get(1, "body") or NONE)
+        if body is not None:
+            known = {key.value: one for key, one, _ in body.items if isinstance(key, Const)}
+            self.fn_run(Arguments(keywords=tuple((name, one) for name, one in known.items() if name != "action")))
+        self.notes.waits.add(self.line)
+        return NewTask(given.get(2, "then") or NONE, self.line, Via.THEN)
 
     # ---- functions of the language
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from scriptrules.flow.atoms import Atom
+from scriptrules.flow.atoms import Atom, Unknown
 
 
 class Via(StrEnum):
@@ -76,3 +76,13 @@ class Facts(msgspec.Struct, frozen=True):
     """A file. `rules` is empty where it is none that could run."""
 
     rules: list[RuleFacts]
+
+
+def unknown(why: str, line: int) -> tuple[Atom, list[Edge]]:
+    """What follows where nothing is known."""
+    return Unknown(why, "*"), [Edge("*", Via.EMIT, Certainty.UNKNOWN, "", line, why)]
+
+
+def given_up(rule: str, why: str) -> Facts:
+    """A file of which nothing is known."""
+    return Facts([RuleFacts(rule, *unknown(why, 1))])

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from scriptrules.flow.domains import ANY, Domain, hull, meet
+from scriptrules.flow.shapes import Via
 
 CHOICES_MAX = 48  # cases of one value; more become one that covers them
 EITHER = "either"  # the label of alternatives that no condition of the program tells apart
@@ -92,11 +93,11 @@ class Ref(msgspec.Struct, frozen=True):
 
 
 class NewTask(msgspec.Struct, frozen=True):
-    """``Task(name, …)``, or with `via` "then" what a job says follows it."""
+    """``Task(name, …)``, or with `via` then a job, whose `name` is what it says follows."""
 
     name: Value
     line: int
-    via: str = "return"
+    via: Via = Via.RETURN
 
 
 class TaskView(msgspec.Struct, frozen=True):
