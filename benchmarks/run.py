@@ -17,6 +17,7 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import durable
+import receiving
 import sandbox
 import sandboxed
 import starting
@@ -30,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[int], list[Result]]] = {
     "matching": sandboxed.matching,
     "memory": waiting.memory,
     "restart": waiting.restart,
+    "receivers": receiving.receivers,
     "replay": sandboxed.replay,
     "sandbox": sandbox.sandbox,
     "rules": starting.rules,

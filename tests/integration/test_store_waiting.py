@@ -13,7 +13,7 @@ from test_store import Use, commit, opened, plan_of, run, task, use  # noqa: F40
 from scriptrules.model import Run, RunState, Task, TaskState
 from scriptrules.store import sqlite
 from scriptrules.store.protocol import Change, RunEnd, Store, TaskMove, Wake
-from scriptrules.store.receiving import key_of
+from scriptrules.store.receiving import key_of, shape_of
 from scriptrules.store.sqlite import SqliteStore
 
 NEW, HELD, RUNNING, DONE, FAILED = (
@@ -113,14 +113,15 @@ def test_tasks_are_read_in_the_order_of_arrival_and_a_held_one_arrives_when_it_i
         await commit(store, Change(moves=[moved("t4", HELD)]))
 
         async def ids(patterns: list[str], after: int | None = None, limit: int = 9) -> list[str]:
-            return [one.id for _, one in await store.arrived("t1", patterns, after, limit)]
+            keys = [key_of(pattern, {}) for pattern in patterns]
+            return [one.id for _, one in await store.arrived("t1", keys, after, limit)]
 
         assert await ids(["item"]) == ["t9", "t4"]
         await commit(store, Change(moves=[moved("t2", NEW), moved("t4", NEW)]))
         assert await ids(["item"]) == ["t9", "t2", "t4"]
         assert await ids(["item.**"]) == ["t9", "t3", "t2", "t4"]
         assert await ids(["item.*", "nothing"]) == ["t3"]
-        first = (await store.arrived("t1", ["**"], None, 1))[0][0]
+        first = (await store.arrived("t1", [key_of("**", {})], None, 1))[0][0]
         assert await ids(["**"], first, 2) == ["t3", "t2"]
 
     use(body)
@@ -137,12 +138,37 @@ def test_places_and_shapes_are_known_again_after_a_restart(tmp_path: Path) -> No
 
     async def after(store: Store) -> None:
         await store.ingest([item("t4"), item("t5", "it.em")])
-        assert [one.id for _, one in await store.arrived("t1", ["**"], None, 9)] == ["t2", "t3", "t4", "t5"]
+        assert [one.id for _, one in await store.arrived("t1", [key_of("**", {})], None, 9)] == ["t2", "t3", "t4", "t5"]
         await commit(store, Change(moves=[moved("t4"), moved("t5")]))
         assert sorted(await due(store)) == ["r1/1", "r1/2"]
 
     asyncio.run(opened(SqliteStore(path), before))
     asyncio.run(opened(SqliteStore(path), after))
+
+
+def test_of_a_shape_that_is_remembered_only_those_that_fit_are_read(tmp_path: Path) -> None:
+    wanted = key_of("item", {"n": 1})
+    path = tmp_path / "state.db"
+
+    async def before(store: Store) -> None:
+        await begin(store)
+        await store.ingest([item("t2", data=b'{"n":2}'), item("t3")])
+        await commit(store, Change(remembered=[shape_of(wanted)]))
+        await store.ingest([item("t4", data=b'{"n":2}'), item("t5", data=b'{"n":1.0}')])
+        await commit(store, Change(tasks=[item("t6", state=HELD)]))
+
+    async def after(store: Store) -> None:
+        await store.ingest([item("t7", data=b'{"n":true}'), item("t8")])
+        await commit(store, Change(moves=[moved("t5", HELD)]))
+        await commit(store, Change(moves=[moved("t6", NEW), moved("t5", NEW)]))
+        read = [one.id for _, one in await store.arrived("t1", [wanted], None, 9)]
+        assert read == ["t2", "t3", "t8", "t6", "t5"]
+
+    asyncio.run(opened(SqliteStore(path), before))
+    asyncio.run(opened(SqliteStore(path), after))
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM tasks")
+        assert connection.execute("SELECT count(*) FROM arrivals").fetchone() == (0,)
 
 
 # ---- trees
@@ -211,6 +237,7 @@ def test_one_that_waits_no_more_leaves_no_branch_behind(use: Use) -> None:
     "query",
     [
         *("release_tasks", "arrived_before", "make_due", "make_keys_due", "quiet_wakes", "names_and_data"),
+        *("note_arrivals", "arrived_by_key", "place_of", "remembered"),
         *("wakes_on_trees", "children", "whole_tree", "remove_branches"),
     ],
 )

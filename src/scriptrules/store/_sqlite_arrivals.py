@@ -8,38 +8,44 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
 
 from scriptrules.model import Task, TaskState
 from scriptrules.rulebook.index import is_literal
+from scriptrules.store._sqlite_queries import QUERIES
 from scriptrules.store.protocol import Change, Wake
-from scriptrules.store.receiving import Shapes, pattern_of
+from scriptrules.store.receiving import Shapes, pattern_of, shape_of
 
 
 class Arrivals:
     """Kept by the writer: the last place in the order, and the shapes that somebody waits with."""
 
-    def __init__(self, connection: sqlite3.Connection, queries: Mapping[str, str]) -> None:
-        self._queries = queries
-        self._place = int(connection.execute(queries["last_arrived"]).fetchone()[0] or 0)
-        self._shapes = Shapes(row[0] for row in connection.execute(queries["receive_keys"]))
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._place = int(connection.execute(QUERIES["last_arrived"]).fetchone()[0] or 0)
+        self._shapes = Shapes(shape_of(row[0]) for row in connection.execute(QUERIES["receive_keys"]))
+        self._remembered = Shapes((row[0] for row in connection.execute(QUERIES["shapes"])), exact=True)
 
-    def place_of(self, task: Task) -> int:
+    def place(self, connection: sqlite3.Connection, task: Task) -> int:
         """The place of a task that is being stored; 0 while it is held."""
-        return self._next() if task.state is TaskState.NEW else 0
+        if task.state is not TaskState.NEW:
+            return 0
+        self._next()
+        if self._remembered:
+            self._note(connection, self._place, task.id, task.name, task.data)
+        return self._place
 
     def apply(self, connection: sqlite3.Connection, change: Change) -> bool:
         """What a change, written otherwise, means for who receives; returns whether wakes have become due."""
-        released = [(self._next(), move.id) for move in change.moves if move.state is TaskState.NEW]
-        if released:
-            connection.executemany(self._queries["release_tasks"], released)
+        for shape in change.remembered:
+            self._remembered.add(shape)
+            connection.execute(QUERIES["remember"], (shape, self._place))
+        self._release(connection, [move.id for move in change.moves if move.state is TaskState.NEW])
         if change.looked:
             looked = ((wake.run, wake.seq, wake.key, wake.due) for wake in change.looked)
-            connection.executemany(self._queries["quiet_wakes"], looked)
+            connection.executemany(QUERIES["quiet_wakes"], looked)
         due = False
         for wake in change.wakes:
             if wake.kind == "receive":
-                self._shapes.add(wake.key)
+                self._shapes.add(shape_of(wake.key))
                 due |= self._look_back(connection, wake)
         if self._shapes:
             # Who was kept waiting by a task that may still be held is woken by its being held as well.
@@ -47,19 +53,30 @@ class Arrivals:
             due |= self._wake(connection, left)
         return due
 
+    def _release(self, connection: sqlite3.Connection, tasks: list[str]) -> None:
+        for task in tasks:
+            connection.execute(QUERIES["release_tasks"], (self._next(), task))
+            if self._remembered:
+                ((name, data),) = connection.execute(QUERIES["names_and_data"], (json.dumps([task]),)).fetchall()
+                self._note(connection, self._place, task, name, data)
+
+    def _note(self, connection: sqlite3.Connection, place: int, task: str, name: str, data: bytes) -> None:
+        rows = ((key, place, task) for key in self._remembered.keys_of(name, data))
+        connection.executemany(QUERIES["note_arrivals"], rows)
+
     def _look_back(self, connection: sqlite3.Connection, wake: Wake) -> bool:
-        pattern, before = pattern_of(wake.key), self._queries["arrived_before"]
+        pattern, before = pattern_of(wake.key), QUERIES["arrived_before"]
         if is_literal(pattern) and not connection.execute(before, (pattern, wake.run)).fetchone():
             return False  # other patterns are left to who looks, outside this transaction
-        connection.execute(self._queries["make_due"], (self._next(), wake.run, wake.seq, wake.key))
+        connection.execute(QUERIES["make_due"], (self._next(), wake.run, wake.seq, wake.key))
         return True
 
     def _wake(self, connection: sqlite3.Connection, tasks: list[str]) -> bool:
-        rows = connection.execute(self._queries["names_and_data"], (json.dumps(tasks),)) if tasks else ()
+        rows = connection.execute(QUERIES["names_and_data"], (json.dumps(tasks),)) if tasks else ()
         keys = {key for name, data in rows for key in self._shapes.keys_of(name, data)}
         if not keys:
             return False
-        query, given = self._queries["make_keys_due"], (self._next(), json.dumps(list(keys)))
+        query, given = QUERIES["make_keys_due"], (self._next(), json.dumps(list(keys)))
         return connection.execute(query, given).rowcount > 0
 
     def _next(self) -> int:

@@ -29,7 +29,7 @@ def ingest_tasks(connection: sqlite3.Connection, tasks: list[Task], arrivals: Ar
 
 
 def _insert_tasks(connection: sqlite3.Connection, tasks: list[Task], arrivals: Arrivals) -> None:
-    rows = ((*_task_row(task), arrivals.place_of(task)) for task in tasks)
+    rows = ((*_task_row(task), arrivals.place(connection, task)) for task in tasks)
     connection.executemany(QUERIES["insert_tasks"], rows)
 
 
@@ -121,7 +121,7 @@ def _awake(connection: sqlite3.Connection, change: Change, ended: Iterable[tuple
         if keys:
             rows = connection.execute(QUERIES[query], (json.dumps(keys),))
             found.update((Wake(*row), None) for row in rows)
-    found.update((wake, None) for wake in grow(connection, QUERIES, finals))
+    found.update((wake, None) for wake in grow(connection, finals))
     return list(found)
 
 

@@ -9,29 +9,29 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
 
 from scriptrules.model import TASK_FINAL
+from scriptrules.store._sqlite_queries import QUERIES
 from scriptrules.store.protocol import Wake
 
 
-def grow(connection: sqlite3.Connection, queries: Mapping[str, str], ended: list[str]) -> list[Wake]:
+def grow(connection: sqlite3.Connection, ended: list[str]) -> list[Wake]:
     """Let branches take the place of tasks that have ended; returns the wakes whose whole tree has."""
     touched: dict[tuple[str, int], None] = {}
     while ended:
-        wakes = [Wake(*row) for row in connection.execute(queries["wakes_on_trees"], (json.dumps(ended),))]
+        wakes = [Wake(*row) for row in connection.execute(QUERIES["wakes_on_trees"], (json.dumps(ended),))]
         touched.update(((wake.run, wake.seq), None) for wake in wakes)
         over = ((wake.run, wake.seq, wake.kind, wake.key) for wake in wakes if wake.kind == "branch")
-        connection.executemany(queries["remove_wakes"], over)
+        connection.executemany(QUERIES["remove_wakes"], over)
         parents = json.dumps(list({wake.key for wake in wakes}))
-        children = connection.execute(queries["children"], (parents,)).fetchall() if wakes else []
+        children = connection.execute(QUERIES["children"], (parents,)).fetchall() if wakes else []
         watchers: dict[str, list[Wake]] = {}
         for wake in wakes:
             watchers.setdefault(wake.key, []).append(wake)
         branches = ((by.run, by.seq, "branch", child, None) for parent, child, _ in children for by in watchers[parent])
-        connection.executemany(queries["put_wakes"], branches)
+        connection.executemany(QUERIES["put_wakes"], branches)
         ended = [child for _, child, state in children if state in TASK_FINAL]
     whole: list[Wake] = []
     for place in touched:
-        whole += [Wake(*row) for row in connection.execute(queries["whole_tree"], place)]
+        whole += [Wake(*row) for row in connection.execute(QUERIES["whole_tree"], place)]
     return whole

@@ -32,7 +32,7 @@ from scriptrules.store.protocol import (
     decide_keys,
     merge,
 )
-from scriptrules.store.receiving import Shapes, pattern_of
+from scriptrules.store.receiving import Shapes, pattern_of, shape_of
 
 ON_KEYS = ON_TASKS | {"branch", "receive"}  # kinds of wakes that are found by their key
 _replace = msgspec.structs.replace
@@ -58,7 +58,7 @@ class MemoryStore:
         self._sources: dict[str, Source] = {}
         self._arrived: dict[str, int] = {}  # places in the order of arrival, by task
         self._place = 0
-        self._shapes = Shapes(())
+        self._shapes = Shapes()
         self._marks: dict[str, Mark] = {}
         self._cells: dict[tuple[int, str, str], Cell] = {}
         self._edges: dict[tuple[str, str, str], SeenEdge] = {}
@@ -287,7 +287,7 @@ class MemoryStore:
         found: list[Wake] = []
         for wake in change.wakes:
             if wake.kind == "receive":
-                self._shapes.add(wake.key)
+                self._shapes.add(shape_of(wake.key))
                 after = self._arrived.get(self._runs[wake.run].task, 0)
                 if any(place > after and matches(pattern_of(wake.key), self._tasks[id].name)
                        for id, place in self._arrived.items()):  # fmt: skip
@@ -446,11 +446,10 @@ class MemoryStore:
                 found.append(wake)
         return found
 
-    async def arrived(
-        self, task: str, patterns: Sequence[str], after: int | None, limit: int
-    ) -> list[tuple[int, Task]]:
+    async def arrived(self, task: str, keys: Sequence[str], after: int | None, limit: int) -> list[tuple[int, Task]]:
         behind = self._arrived.get(task, 0) if after is None else after
         found = sorted((place, id) for id, place in self._arrived.items() if place > behind)
+        patterns = [pattern_of(key) for key in keys]
         fitting = ((place, self._tasks[id]) for place, id in found)
         return [(place, task) for place, task in fitting if any(matches(pattern, task.name) for pattern in patterns)][
             :limit

@@ -123,6 +123,7 @@ class Change(msgspec.Struct):
     wakes: list[Wake] = []
     done: list[Wake] = []  # wakes that are over; `due` does not matter
     answered: list[str] = []  # tasks whose answer is there
+    remembered: list[str] = []  # shapes of what is received (`receiving.shape_of`) that are worth an index from now on
     looked: list[Wake] = []  # of kind receive: nothing was there; not due any more, unless made due again since
     marks: list[Mark] = []  # inserted, or replaced
     generated: list[Generated] = []
@@ -347,12 +348,11 @@ class Store(Protocol):
     async def next_due(self) -> int | None:
         """When the earliest wake is due."""
 
-    async def arrived(
-        self, task: str, patterns: Sequence[str], after: int | None, limit: int
-    ) -> list[tuple[int, Task]]:
-        """Tasks whose names fit one of `patterns`, in the order in which they arrived, with their places in it.
+    async def arrived(self, task: str, keys: Sequence[str], after: int | None, limit: int) -> list[tuple[int, Task]]:
+        """Tasks that may have one of `keys`, in the order in which they arrived, with their places in it.
 
-        A task arrives when it is committed as new; one that was held, when it is released.
+        A task arrives when it is committed as new; one that was held, when it is released. A store may give others
+        whose names fit, and is told by `Change.remembered` where that were too many.
 
         Args:
             task: those that arrived after this one.

@@ -42,23 +42,34 @@ def pattern_of(key: str) -> str:
     return key.partition(" ")[0]
 
 
-class Shapes:
-    """The shapes that somebody waits with. Literal names need none of their own: their fields are all that counts."""
+def shape_of(key: str) -> str:
+    """The shape of a key, as text."""
+    return key.rpartition(" ")[0]
 
-    def __init__(self, keys: Iterable[str]) -> None:
+
+class Shapes:
+    """The shapes that somebody waits with. Literal names need none of their own: their fields are all that counts.
+
+    Args:
+        shapes: what there is (`shape_of`).
+        exact: whether literal names count all the same.
+    """
+
+    def __init__(self, shapes: Iterable[str] = (), exact: bool = False) -> None:
+        self._exact = exact
         self._fields: set[tuple[str, ...]] = set()
         self._patterns: Index[tuple[str, tuple[str, ...]]] = Index((), rank=bool)
         self._known: set[tuple[str, tuple[str, ...]]] = set()
-        for key in keys:
-            self.add(key)
+        for shape in shapes:
+            self.add(shape)
 
     def __bool__(self) -> bool:
         return bool(self._fields or self._known)
 
-    def add(self, key: str) -> None:
-        pattern, rest = key.split(" ", 1)
-        fields = tuple(msgspec.json.decode(rest.rpartition(" ")[0]))
-        if is_literal(pattern):
+    def add(self, shape: str) -> None:
+        pattern, _, listed = shape.partition(" ")
+        fields = tuple(msgspec.json.decode(listed))
+        if is_literal(pattern) and not self._exact:
             self._fields.add(fields)
         elif (pattern, fields) not in self._known:
             self._known.add((pattern, fields))

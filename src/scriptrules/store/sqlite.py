@@ -12,16 +12,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from scriptrules.errors import StoreInUse, StoreUnavailable
 from scriptrules.model import Breakpoint, LogLine, Run, Source, Task
-from scriptrules.rulebook.index import is_literal, matches
 from scriptrules.sightings import DAY, Cell, SeenEdge
 from scriptrules.store._sqlite_arrivals import Arrivals
 from scriptrules.store._sqlite_changes import ingest_tasks, prune_variables, put_variables, run_of, task_of
+from scriptrules.store._sqlite_looking import arrived
 from scriptrules.store._sqlite_queries import QUERIES
 from scriptrules.store._sqlite_sightings import cells_of, edges_of
 from scriptrules.store._sqlite_writer import Writer
@@ -38,6 +38,7 @@ from scriptrules.store.protocol import (
     Wake,
 )
 
+T = TypeVar("T")
 BUSY_TIMEOUT = 2.0  # seconds to wait for a lock that another process holds
 
 _INDEXED = {  # states that partial indexes have
@@ -103,7 +104,7 @@ class SqliteStore:
             self.id = _store_id(connection)
             self._reading = self._connect()
             self._reading.execute("PRAGMA query_only = ON")
-            return connection, Arrivals(connection, QUERIES)
+            return connection, Arrivals(connection)
         except (sqlite3.Error, OSError, StoreUnavailable) as error:
             if connection is not None:
                 connection.close()
@@ -172,15 +173,13 @@ class SqliteStore:
     # ---- reading
 
     async def _read(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        return await self._reading_of(lambda reading: reading.execute(query, parameters).fetchall())
+
+    async def _reading_of(self, read: Callable[[sqlite3.Connection], list[T]]) -> list[T]:
         assert self._loop is not None
         assert self._reading is not None
-        reading = self._reading
-
-        def read() -> list[tuple[Any, ...]]:
-            return reading.execute(query, parameters).fetchall()
-
         try:
-            return await self._loop.run_in_executor(self._reader, read)
+            return await self._loop.run_in_executor(self._reader, read, self._reading)
         except sqlite3.Error as error:
             raise StoreUnavailable(f"The store cannot be read: {error}. See to {self.path}.") from None
 
@@ -303,20 +302,8 @@ class SqliteStore:
         ((due,),) = await self._read(QUERIES["next_due"])
         return None if due is None else int(due)
 
-    async def arrived(
-        self, task: str, patterns: Sequence[str], after: int | None, limit: int
-    ) -> list[tuple[int, Task]]:
-        names: set[str] = set()
-        for pattern in patterns:
-            names.update([pattern] if is_literal(pattern) else await self._names(pattern))
-        rows = await self._read(QUERIES["arrived"], json.dumps(sorted(names)), task, after, limit)
-        return [(row[0], task_of(row[1:])) for row in rows]
-
-    async def _names(self, pattern: str) -> list[str]:
-        """The names of tasks that fit a pattern."""
-        prefix = pattern.partition("*")[0].rstrip(".")  # `a.**` fits `a` too
-        rows = await self._read(QUERIES["names_between"], prefix, prefix + "\x7f")
-        return [name for (name,) in rows if matches(pattern, name)]
+    async def arrived(self, task: str, keys: Sequence[str], after: int | None, limit: int) -> list[tuple[int, Task]]:
+        return await self._reading_of(lambda reading: arrived(reading, task, keys, after, limit))
 
     async def awake(self) -> list[Wake]:
         return [Wake(*row) for row in await self._read(QUERIES["awake"])]

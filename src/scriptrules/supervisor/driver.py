@@ -80,6 +80,7 @@ class Driver:
         self._background = background
         self._observers = observers
         self._answering: set[Wake] = set()
+        self._dear: set[str] = set()  # shapes that the store was told to remember
 
     def commit(self, change: Change, then: Callable[[], None]) -> None:
         """Commit a change, then call `then`.
@@ -464,14 +465,18 @@ class Driver:
     async def _receive(self, live: LiveRun, wake: Wake, done: Callable[[], None]) -> None:
         """A run receives what has arrived; where nothing has, its time may be over."""
         entries, entry = list(live.entries), live.entries[wake.seq - 1]
-        found = await patiently(lambda: receiving.find(self._store, live.run.task, entries, entry))
+        found = await patiently(lambda: receiving.find(self._store, live.run, entries, entry))
+
+        if not self._dear.issuperset(found.dear):
+            self._dear.update(found.dear)
+            self.commit(Change(remembered=found.dear), lambda: None)
 
         def fact(live: LiveRun) -> None:
             if len(live.entries) < wake.seq or live.entries[wake.seq - 1] != entry:
                 done()  # it was decided meanwhile, or the run has begun again: look once more
                 self.timers.look()
-            elif found is not None:
-                decision = transitions.on_received(live.run, live.entries, wake.seq, found, self._clock())
+            elif found.task is not None:
+                decision = transitions.on_received(live.run, live.entries, wake.seq, found.task, self._clock())
                 self._decide_timer(live, decision, done)
             elif wake.kind == "receive":
                 self.commit(Change(looked=[wake]), done)

@@ -38,8 +38,8 @@ def found(tasks: list[Task], moves: dict[str, TaskState], entries: list[Entry]) 
         run = Run("r0", "rule", "t0", "d", RunState.WAITING, 1, 1)
         store.submit(Change(tasks=[msgspec.structs.replace(OWN, state=TaskState.NEW), *tasks], runs=[run]), print)
         store.submit(Change(moves=[TaskMove(id, state, 2) for id, state in moves.items()]), print)
-        task = await receiving.find(store, "t0", entries, entries[-1])
-        return task.id if task else None
+        look = await receiving.find(store, run, entries, entries[-1])
+        return look.task.id if look.task else None
 
     return asyncio.run(main())
 

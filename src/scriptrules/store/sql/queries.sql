@@ -80,16 +80,33 @@ WITH RECURSIVE names (name) AS (
 )
 SELECT name FROM names WHERE name IS NOT NULL;
 
--- name: arrived
--- The order is read from the index alone; only what is given back is looked up.
-SELECT arrived, id, name, data, state, since, created, root, parent, by, hop, depth, key, reply, reason FROM tasks
-WHERE id IN (
-    SELECT id FROM tasks
-    WHERE name IN (SELECT value FROM json_each(?1))
-        AND arrived > coalesce(?3, (SELECT arrived FROM tasks WHERE id = ?2)) AND arrived > 0
-    ORDER BY arrived LIMIT ?4
-)
-ORDER BY arrived;
+-- name: place_of
+SELECT arrived FROM tasks WHERE id = ?;
+
+-- name: remembered
+SELECT since FROM shapes WHERE shape = ?;
+
+-- name: remember
+INSERT OR IGNORE INTO shapes (shape, since) VALUES (?, ?);
+
+-- name: shapes
+SELECT shape FROM shapes;
+
+-- name: note_arrivals
+INSERT OR IGNORE INTO arrivals (key, place, task) VALUES (?, ?, ?);
+
+-- name: arrived_by_name
+SELECT arrived, id FROM tasks
+WHERE name IN (SELECT value FROM json_each(?1)) AND arrived > ?2 AND arrived <= ?3 ORDER BY arrived LIMIT ?4;
+
+-- name: arrived_by_key
+-- One that was held since has another place now, and a row for that.
+SELECT a.place, a.task FROM arrivals a JOIN tasks t ON t.id = a.task
+WHERE a.key = ?1 AND a.place > ?2 AND t.arrived = a.place ORDER BY a.place LIMIT ?3;
+
+-- name: tasks_by_id
+SELECT id, name, data, state, since, created, root, parent, by, hop, depth, key, reply, reason FROM tasks
+WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: put_marks
 INSERT OR REPLACE INTO marks (name, spec, at) VALUES (?, ?, ?);
