@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -818,7 +819,7 @@ def plan_of(query: str, *, where: str = "") -> list[str]:
         for _, sql in sqlite.migrations():
             connection.executescript(sql)
         text = f"{sqlite.QUERIES[query]} {where}"
-        count = max(text.count("?1") + text.count("?2"), text.count("?")) if "?1" not in text else 2
+        count = max((int(number) for number in re.findall(r"\?(\d)", text)), default=text.count("?"))
         return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {text}", [None] * count)]
 
 
