@@ -468,13 +468,14 @@ class _Writer:
             return []
         assert isinstance(node, Scalar)
         self.when = text.strip()
+        start = self.start_of(node)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 expression = ast.parse(self.when, mode="eval").body
         except SyntaxError as error:
             line, column = error.lineno or 1, max((error.offset or 1) - 1, 0)
-            at = self.shift(node, Place(line, column, line, column + 1))
+            at = _shifted(Place(line, column, line, column + 1), node.place, start)
             hint = 'Write a condition, such as task["size"] > 0.'
             self.problems.append(diagnostic("SR101", f"{error.msg}, in `when`", at, hint))
             return []
@@ -484,18 +485,16 @@ class _Writer:
         for part in ast.walk(expression):
             if isinstance(part, (ast.expr, ast.arg, ast.keyword)):
                 ends = part.end_lineno or part.lineno, part.end_col_offset or part.col_offset
-                move(part, self.shift(node, Place(part.lineno, part.col_offset, *ends)))
+                move(part, _shifted(Place(part.lineno, part.col_offset, *ends), node.place, start))
         (assigned,) = write("when = lambda task: CONDITION", name.place, CONDITION=expression)
         return [assigned]
 
-    def shift(self, node: Scalar, place: Place) -> Place:
-        """A place within the condition as one of the file; that of the whole where it is written in another way."""
-        line = self.lines[node.place.line - 1].encode("utf-8", "replace")
+    def start_of(self, node: Scalar) -> int | None:
+        """The column in which the condition begins; None where the file has it in another way, such as with escapes."""
         assert self.when is not None
+        line = self.lines[node.place.line - 1].encode("utf-8", "replace")
         start = line.find(self.when.encode("utf-8", "replace"), node.place.column)
-        if place.line == place.end_line == 1 and "\n" not in self.when and node.place.column <= start:
-            return Place(node.place.line, start + place.column, node.place.line, start + place.end_column)
-        return node.place
+        return None if start < 0 or "\n" in self.when else start
 
     # ---- problems
 
@@ -509,6 +508,13 @@ class _Writer:
 
     def problem(self, code: str, node: Node | None, message: str, hint: str = "") -> None:
         self.problems.append(diagnostic(code, message, node.place if node else Place(1, 0, 1, 0), hint))
+
+
+def _shifted(place: Place, whole: Place, start: int | None) -> Place:
+    """A place within a condition that begins in a column as one of the file; else that of the whole."""
+    if start is None or place.line != 1 or place.end_line != 1:
+        return whole
+    return Place(whole.line, start + place.column, whole.line, start + place.end_column)
 
 
 def _with_fields(function: str, name: str, fields: ast.expr) -> ast.Call:
