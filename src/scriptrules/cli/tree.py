@@ -212,13 +212,21 @@ def _entry_lines(entry: EntryJson, entries: list[EntryJson], child: TreeJson | N
         yield from _nested(_task_lines(child), True)
 
 
+def _argument(argument: Any) -> str:
+    """An argument of `run()`; a secret is an object that names it."""
+    return argument if isinstance(argument, str) else "[secret]"
+
+
 def describe(entry: EntryJson, entries: list[EntryJson]) -> Line:
     """What an entry did, and what came of it."""
     args: dict[str, Any] = entry["args"]
     ended, took = entry["ended"], duration_between(entry["started"], entry["ended"])
     match entry["name"]:
         case "run":
-            line: Line = [("run ", "dim"), (clean(" ".join([args["host"], args["image"], *args["args"]])), "")]
+            line: Line = [
+                ("run ", "dim"),
+                (clean(" ".join([args["host"], args["image"], *map(_argument, args["args"])])), ""),
+            ]
             line = [line[0], (shorten(line[1][0], 60), "")]
             if args["name"] != args["image"]:
                 line.append((f" ({clean(args['name'])})", "dim"))

@@ -143,3 +143,9 @@ def test_an_execution_shows_how_it_ended_and_what_is_not_certain_about_it() -> N
     ran = entry("run", "done", result, name="x", host="h", image="i", args=["-a", "\x1b[2J"])
     line = text_of(task("done", branch("done", ran)))[2]
     assert "run h i -a \\x1b[2J (x) → killed by signal 9  0.00 s  possibly-twice" in line
+
+
+def test_an_argument_that_is_a_secret_is_shown_as_one() -> None:
+    secret = {"$secret": [{"name": "token", "version": 1}]}
+    run = entry("run", "started", name="i", host="h", image="i", args=["-p", secret])
+    assert any("run h i -p [secret]" in line for line in text_of(task("running", branch("waiting", run))))
