@@ -1,0 +1,424 @@
+"""Random rules: programs that generate tasks in all the ways that people write them, and random tasks for them."""
+
+from __future__ import annotations
+
+import random
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+KINDS = ["a", "b", "c.d", ""]
+ITEMS = [[], ["p"], ["q", "r.s"], ["p", "p", "q"]]
+WORDS = ["red", "green", "blue.dark", "x1", "y-2"]
+
+PRELUDE = """\
+from functools import partial, reduce
+
+on = {on}
+PREFIX = "pre"
+READY = f"{{PREFIX}}.ready"
+DEBUG = False
+LIMIT = {limit}
+WORDS = [{words}]
+NAMES = {{{names}}}
+
+
+def label(part, prefix="label"):
+    if part == "a":
+        return prefix + ".first"
+    return f"{{prefix}}.{{part}}x"
+
+
+def send(name):
+    return emit(name)
+
+
+def send_some(name, *more, **named):
+    emit(name)
+    for one in more:
+        emit(f"more.{{one}}")
+    if "key" in named:
+        emit(named["key"])
+
+
+def apply(function, *args):
+    return function(*args)
+
+
+def each(names, function):
+    for name in names:
+        function(name)
+
+
+def maybe(flag, function, name, otherwise=None):
+    if flag:
+        return function(name)
+    return otherwise(name) if otherwise is not None else None
+
+
+def prefixed(prefix):
+    def inner(name):
+        emit(f"{{prefix}}.{{name}}")
+
+    return inner
+
+
+def compose(outer, inner):
+    return lambda value: outer(inner(value))
+
+
+def counted(function):
+    count = 0
+
+    def inner(name):
+        nonlocal count
+        count += 1
+        function(f"{{name}}.{{count}}")
+
+    return inner
+
+
+def logged(function):
+    def inner(*args, **kwargs):
+        emit("logged.before")
+        return function(*args, **kwargs)
+
+    return inner
+
+
+@logged
+def announced(name):
+    emit(f"announced.{{name}}")
+
+
+def down(depth, function, name):
+    function(f"{{name}}.down")
+    if depth > 0:
+        down(depth - 1, function, name)
+
+
+def ping(depth, one, other):
+    one("ping.pong")
+    if depth > 0:
+        ping(depth - 1, other, one)
+
+
+HANDLERS = {{"a": send, "b": lambda name: emit("b." + name), "c.d": announced}}
+"""
+
+
+def program(rng: random.Random, size: int = 12) -> str:
+    """A rule.
+
+    Args:
+        size: about how many statements it has.
+    """
+    return _Writer(rng, size).write()
+
+
+def task(rng: random.Random) -> tuple[str, dict[str, Any]]:
+    """The name and data of a task for one."""
+    name = rng.choice(["go", "go.on"])
+    return name, {
+        "n": rng.randint(-1, 4),
+        "flag": rng.random() < 0.5,
+        "kind": rng.choice(KINDS),
+        "items": rng.choice(ITEMS),
+    }
+
+
+class _Writer:
+    def __init__(self, rng: random.Random, size: int) -> None:
+        self.rng = rng
+        self.left = size
+        self.numbers = 0
+        self.texts: list[str] = []  # variables that hold text
+        self.may_leave = True
+        self.functions: list[str] = []  # variables that hold a function of one text
+
+    def write(self) -> str:
+        rng = self.rng
+        words = ", ".join(f'"{word}"' for word in rng.sample(WORDS, 3))
+        names = ", ".join(f'"{kind}": "{rng.choice(WORDS)}.{at}"' for at, kind in enumerate(KINDS[:3]))
+        on = rng.choice(['"go"', '["go", "go.on"]', '"go.**"', '"**"'])
+        head = PRELUDE.format(on=on, limit=rng.randint(0, 3), words=words, names=names)
+        when = rng.choice(["", "", 'when = lambda task: task["n"] > 0\n', 'when = lambda task: task["kind"] == "a"\n'])
+        body = self.block(0)
+        body.append(rng.choice(["return {'n': n}", "", f"return Task({self.text(1)})", self.tasks()]) or "pass")
+        return f"{head}{when}\n\ndef main(task, n, flag, kind, items):\n" + textwrap.indent("\n".join(body), "    ") + "\n"
+
+    def tasks(self) -> str:
+        return self.rng.choice(
+            [
+                f"return [Task({self.text(1)}), Task({self.text(1)})]",
+                "return [Task(f'listed.{one}') for one in items]",
+                "return [Task(word) for word in WORDS if word != 'x1'] if flag else []",
+            ]
+        )
+
+    def fresh(self, prefix: str) -> str:
+        self.numbers += 1
+        return f"{prefix}{self.numbers}"
+
+    # ---- expressions
+
+    def text(self, depth: int) -> str:
+        rng = self.rng
+        simple: list[Callable[[], str]] = [
+            lambda: f'"{rng.choice(WORDS)}"',
+            lambda: f'"t{rng.randint(0, 9)}"',
+            lambda: "READY",
+            lambda: f"WORDS[{rng.choice(['0', '1', '-1', 'n % 3'])}]",
+            lambda: 'f"kind.{kind}x"',
+            lambda: 'f"n{n}"',
+            lambda: "task.name",
+            lambda: rng.choice(self.texts) if self.texts else '"plain"',
+            lambda: rng.choice(self.texts) if self.texts else "PREFIX",
+        ]
+        if depth <= 0:
+            return rng.choice(simple)()
+        deep: list[Callable[[], str]] = [
+            lambda: f'"plus." + {self.text(depth - 1)}',
+            lambda: f"({self.text(depth - 1)} if {self.condition()} else {self.text(depth - 1)})",
+            lambda: f'".".join(["j", {self.text(depth - 1)}])',
+            lambda: f'"%s.percent" % {self.text(depth - 1)}',
+            lambda: f'NAMES.get(kind, {self.text(depth - 1)})',
+            lambda: 'NAMES["a"]',
+            lambda: f"label({self.text(0)})",
+            lambda: f"label(kind, prefix={self.text(0)})",
+            lambda: '(kind or "nothing")',
+            lambda: f"{self.text(0)}.replace('r', 'R')",
+            lambda: f"compose(label, label)({self.text(0)})",
+            lambda: f"apply(label, {self.text(depth - 1)})",
+            lambda: f"[{self.text(0)}, 'second'][0]",
+        ]
+        return rng.choice(simple + deep)()
+
+    def condition(self) -> str:
+        return self.rng.choice(
+            [
+                "flag",
+                "not flag",
+                f"n > {self.rng.randint(0, 3)}",
+                f"n == {self.rng.randint(0, 3)}",
+                'kind == "a"',
+                'kind in ("b", "c.d")',
+                "len(items) > 1",
+                "items",
+                "n > LIMIT and flag",
+                "flag or n < 2",
+                "DEBUG",
+                'task.name == "go"',
+                "LIMIT > 1",
+            ]
+        )
+
+    def function(self, depth: int) -> str:
+        rng = self.rng
+        simple: list[Callable[[], str]] = [
+            lambda: "emit",
+            lambda: "call",
+            lambda: "send",
+            lambda: "announced",
+            lambda: "send_some",
+            lambda: f'prefixed("{rng.choice(WORDS)}")',
+            lambda: "lambda name: emit('lam.' + name)",
+            lambda: rng.choice(self.functions) if self.functions else "emit",
+        ]
+        if depth <= 0:
+            return rng.choice(simple)()
+        deep: list[Callable[[], str]] = [
+            lambda: f"prefixed({self.text(0)})",
+            lambda: f"partial(apply, {self.function(depth - 1)})",
+            lambda: f"partial(send_some, {self.text(0)})",
+            lambda: f"counted({self.function(depth - 1)})",
+            lambda: f"logged({self.function(depth - 1)})",
+            lambda: f"compose({self.function(depth - 1)}, label)",
+            lambda: "HANDLERS.get(kind, send)",
+            lambda: f"HANDLERS[{rng.choice(['kind', chr(34) + 'a' + chr(34)])}]",
+            lambda: f"({self.function(0)} if {self.condition()} else {self.function(0)})",
+            lambda: f"[{self.function(0)}, {self.function(0)}][n % 2]",
+            lambda: f"(lambda name: apply({self.function(0)}, name))",
+        ]
+        return f"({rng.choice(simple + deep)()})"
+
+    def names(self) -> str:
+        """An iterable of texts."""
+        return self.rng.choice(
+            [
+                "WORDS",
+                f"[{self.text(1)}, {self.text(0)}]",
+                f"({self.text(0)},)",
+                "NAMES.values()",
+                "[f'i.{one}' for one in items]",
+                "[word for word in WORDS if 'e' in word]",
+                "sorted(WORDS)",
+                "reversed(WORDS)",
+                "{'set.one', 'set.two'}",
+                "[f'r{at}' for at in range(2)]",
+                "[f'u{at}' for at in range(n)]",
+                "[f'{at}.{one}' for at, one in enumerate(WORDS)]",
+                "[a + b for a, b in zip(['z1', 'z2'], ['.q', '.w'])]",
+                "'s1,s2.t'.split(',')",
+                "list(map(label, items))",
+                "WORDS[1:]",
+                "WORDS + items",
+            ]
+        )
+
+    # ---- statements
+
+    def block(self, depth: int, loop: bool = False) -> list[str]:
+        known = len(self.texts), len(self.functions)
+        lines: list[str] = []
+        for _ in range(self.rng.randint(1, 4 if depth else 6)):
+            lines += self.statement(depth, loop)
+        if depth:
+            del self.texts[known[0] :], self.functions[known[1] :]
+        return lines or ["pass"]
+
+    def statement(self, depth: int, loop: bool) -> list[str]:
+        self.left -= 1
+        rng = self.rng
+        simple: list[Callable[[], list[str]]] = [
+            lambda: [f"emit({self.text(2)})"],
+            lambda: [f"{self.function(1)}({self.text(1)})"],
+            lambda: [f"each({self.names()}, {self.function(1)})"],
+            lambda: [f"maybe({self.condition()}, {self.function(0)}, {self.text(0)}, {self.function(0)})"],
+            lambda: [f"maybe({self.condition()}, {self.function(1)}, {self.text(1)})"],
+            lambda: [f"down({rng.choice(['n', '2'])}, {self.function(1)}, {self.text(0)})"],
+            lambda: [f"ping({rng.choice(['n', '1'])}, {self.function(0)}, {self.function(0)})"],
+            lambda: [f"[({self.function(0)})(one) for one in {self.names()}]"],
+            lambda: [f"list(map({self.function(1)}, {self.names()}))"],
+            lambda: [f"send_some({self.text(0)}, {self.text(0)}, *items, key={self.text(0)})"],
+            lambda: [f"send_some(*{self.names()}, **{{'key': {self.text(0)}}})"],
+            lambda: [f"{self.condition()} and emit({self.text(1)})"],
+            lambda: [f"answer = call({self.text(0)})", "emit(f'got.{answer}')"],
+            lambda: ["reduce(lambda before, word: emit(f'{before}.{word}') and word, WORDS)"],
+            self.assignment,
+            self.assignment,
+            self.definition,
+        ]
+        if depth >= 3 or self.left <= 0:
+            return rng.choice(simple)()
+        nested: list[Callable[[], list[str]]] = [
+            lambda: self.choice(depth, loop),
+            lambda: self.choice(depth, loop),
+            lambda: self.loop(depth),
+            lambda: self.loop(depth),
+            lambda: self.trial(depth, loop),
+            lambda: self.matching(depth, loop),
+            lambda: self.gathering(depth),
+            lambda: self.leaving(loop),
+        ]
+        return rng.choice(simple + nested)()
+
+    def assignment(self) -> list[str]:
+        rng = self.rng
+        name = self.fresh("t")
+        lines = rng.choice(
+            [
+                lambda: [f"{name} = {self.text(2)}"],
+                lambda: [f"{name} = {self.text(1)}", f"if {self.condition()}:", f"    {name} = {self.text(1)}"],
+                lambda: [f"{name} = {self.text(0)}", f'{name} += ".plus"'],
+                lambda: [f"{name}, other = {self.text(0)}, {self.text(0)}"],
+                lambda: [f"{name} = {self.text(0)}", f"for one in {self.names()}:", f"    {name} = one"],
+                lambda: [f"{name}, *others = {self.text(0)}, 'o1', 'o2'", "each(others, emit)"],
+            ]
+        )()
+        self.texts.append(name)
+        return lines
+
+    def definition(self) -> list[str]:
+        name = self.fresh("f")
+        way = self.rng.randint(0, 2)
+        if way == 0:
+            lines = [f"{name} = {self.function(1)}"]
+        elif way == 1:
+            lines = [f"def {name}(name, default={self.text(0)}):", "    emit(name)", "    emit(f'd.{default}')"]
+        else:
+            lines = [f"def {name}(name):", f"    if {self.condition()}:", f"        ({self.function(0)})(name)"]
+        self.functions.append(name)
+        return lines
+
+    def choice(self, depth: int, loop: bool) -> list[str]:
+        lines = [f"if {self.condition()}:", *_indented(self.block(depth + 1, loop))]
+        if self.rng.random() < 0.3:
+            lines += [f"elif {self.condition()}:", *_indented(self.block(depth + 1, loop))]
+        if self.rng.random() < 0.5:
+            lines += ["else:", *_indented(self.block(depth + 1, loop))]
+        return lines
+
+    def loop(self, depth: int) -> list[str]:
+        name = self.fresh("t")
+        if self.rng.random() < 0.3:
+            body = self.block(depth + 1, loop=True)
+            return [f"{name} = 0", f"while {name} < {self.rng.choice(['n', '2'])}:", f"    {name} += 1", *_indented(body)]
+        known = len(self.texts)
+        self.texts.append(name)
+        body = self.block(depth + 1, loop=True)
+        lines = [f"for {name} in {self.names()}:", *_indented(body)]
+        del self.texts[known:]
+        if self.rng.random() < 0.2:
+            lines += ["else:", *_indented(self.block(depth + 1))]
+        return lines
+
+    def trial(self, depth: int, loop: bool) -> list[str]:
+        body = self.block(depth + 1, loop)
+        at = self.rng.randint(0, 1)
+        risk = self.rng.choice(
+            [
+                [f"if {self.condition()}:", "    raise ValueError('no')"],
+                ["int(kind)"],
+                ["NAMES[kind]"],
+                ["items[1]"],
+                ["pass"],
+            ]
+        )
+        body = [*risk, *body] if at else [*body, *risk]
+        kind = self.rng.choice(["ValueError", "(KeyError, IndexError)", "Exception"])
+        lines = ["try:", *_indented(body), f"except {kind}:", *_indented(self.block(depth + 1, loop))]
+        if self.rng.random() < 0.3:
+            lines += ["else:", *_indented(self.block(depth + 1, loop))]
+        if self.rng.random() < 0.3:
+            self.may_leave = False  # the sandbox refuses it there
+            lines += ["finally:", *_indented(self.block(depth + 1))]
+            self.may_leave = True
+        return lines
+
+    def matching(self, depth: int, loop: bool) -> list[str]:
+        subject, patterns = self.rng.choice(
+            [
+                ("kind", ["'a'", "'b' | 'c.d'", "str(found) if flag", "_"]),
+                ("n", ["0", "1 | 2", "int(found) if found > 2", "_"]),
+                ("items", ["[]", "[found]", "[first, *rest]", "_"]),
+            ]
+        )
+        lines = [f"match {subject}:"]
+        for pattern in patterns[: self.rng.randint(1, 4)]:
+            lines += [f"    case {pattern}:", *_indented(_indented(self.block(depth + 1, loop)))]
+        return lines
+
+    def gathering(self, depth: int) -> list[str]:
+        name = self.fresh("g")
+        one = self.fresh("t")
+        if self.rng.random() < 0.5:
+            lines = [f"{name} = [{self.text(0)}]"]
+            lines += [f"if {self.condition()}:", f"    {name}.append({self.text(1)})"]
+            lines += self.rng.choice([[f"{name}.extend({self.names()})"], [f"{name} += ['last']"], []])
+            return [*lines, f"for {one} in {name}:", f"    {self.function(1)}({one})"]
+        lines = [f"{name} = {{'first': {self.text(0)}}}", f"{name}['second'] = {self.text(1)}"]
+        lines += [f"if {self.condition()}:", f"    {name}['first'] = {self.text(0)}"]
+        lines += self.rng.choice([[f"{name}.update(third={self.text(0)})"], [f"{name} = {{**{name}, 'fourth': 'fo'}}"], []])
+        return [*lines, f"for {one} in {name}.values():", f"    emit({one})", f"emit({name}['first'])"]
+
+    def leaving(self, loop: bool) -> list[str]:
+        if not self.may_leave:
+            return ["pass"]
+        ways = ["return", "return Task('left.early')", "fail('enough')", "raise ValueError('enough')"]
+        ways += ["break", "continue", "break", "continue"] if loop else []
+        return [f"if {self.condition()}:", f"    {self.rng.choice(ways)}"]
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [f"    {line}" for line in lines]
