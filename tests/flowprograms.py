@@ -145,7 +145,9 @@ class _Writer:
         when = rng.choice(["", "", 'when = lambda task: task["n"] > 0\n', 'when = lambda task: task["kind"] == "a"\n'])
         body = self.block(0)
         body.append(rng.choice(["return {'n': n}", "", f"return Task({self.text(1)})", self.tasks()]) or "pass")
-        return f"{head}{when}\n\ndef main(task, n, flag, kind, items):\n" + textwrap.indent("\n".join(body), "    ") + "\n"
+        return (
+            f"{head}{when}\n\ndef main(task, n, flag, kind, items):\n" + textwrap.indent("\n".join(body), "    ") + "\n"
+        )
 
     def tasks(self) -> str:
         return self.rng.choice(
@@ -182,7 +184,7 @@ class _Writer:
             lambda: f"({self.text(depth - 1)} if {self.condition()} else {self.text(depth - 1)})",
             lambda: f'".".join(["j", {self.text(depth - 1)}])',
             lambda: f'"%s.percent" % {self.text(depth - 1)}',
-            lambda: f'NAMES.get(kind, {self.text(depth - 1)})',
+            lambda: f"NAMES.get(kind, {self.text(depth - 1)})",
             lambda: 'NAMES["a"]',
             lambda: f"label({self.text(0)})",
             lambda: f"label(kind, prefix={self.text(0)})",
@@ -353,7 +355,12 @@ class _Writer:
         name = self.fresh("t")
         if self.rng.random() < 0.3:
             body = self.block(depth + 1, loop=True)
-            return [f"{name} = 0", f"while {name} < {self.rng.choice(['n', '2'])}:", f"    {name} += 1", *_indented(body)]
+            return [
+                f"{name} = 0",
+                f"while {name} < {self.rng.choice(['n', '2'])}:",
+                f"    {name} += 1",
+                *_indented(body),
+            ]
         known = len(self.texts)
         self.texts.append(name)
         body = self.block(depth + 1, loop=True)
@@ -409,7 +416,9 @@ class _Writer:
             return [*lines, f"for {one} in {name}:", f"    {self.function(1)}({one})"]
         lines = [f"{name} = {{'first': {self.text(0)}}}", f"{name}['second'] = {self.text(1)}"]
         lines += [f"if {self.condition()}:", f"    {name}['first'] = {self.text(0)}"]
-        lines += self.rng.choice([[f"{name}.update(third={self.text(0)})"], [f"{name} = {{**{name}, 'fourth': 'fo'}}"], []])
+        lines += self.rng.choice(
+            [[f"{name}.update(third={self.text(0)})"], [f"{name} = {{**{name}, 'fourth': 'fo'}}"], []]
+        )
         return [*lines, f"for {one} in {name}.values():", f"    emit({one})", f"emit({name}['first'])"]
 
     def leaving(self, loop: bool) -> list[str]:

@@ -19,7 +19,7 @@ NODES = [
     {"name": "n", "children": []},
     {"name": "n.root", "children": [{"name": "m", "children": []}, {"name": "k", "children": []}]},
 ]
-ROWS = [[], [{"bad": True}, {"bad": False}], [{}], [0], 2]
+ROWS: list[Any] = [[], [{"bad": True}, {"bad": False}], [{}], [0], 2]
 NAMES = [[], ["x"], ["x", "", "y.z"]]
 VALUES: dict[str, list[Any]] = {
     "size": [-1, 0, 5, 15, 50, 150],

@@ -469,7 +469,7 @@ class Interpreter(Matching):
         if not falls:
             none: list[tuple[str | None, Path]] = [(label, path), (OTHERWISE, Path((), Falls(behind)))]
             return Path((), Split(tuple(none), state.facts))
-        return replace(path, Falls, lambda end: Path((), Falls(behind)))
+        return replace(_doubtful(path), Falls, lambda end: Path((), Falls(behind)))
 
     def while_(self, node: ast.While, state: State, left: int) -> Path:
         """A loop that is followed turn by turn for as long as its condition is known."""
@@ -582,6 +582,14 @@ class Interpreter(Matching):
             return Path((), type(end)(after))
 
         return Path(effects, moved(path).end)
+
+
+def _doubtful(path: Path) -> Path:
+    """A path that control may never have been on, wherever it goes on from there."""
+    if not isinstance(path.end, Split):
+        return Path(_maybe(path.effects), path.end)
+    cases = tuple((label, _doubtful(inner)) for label, inner in path.end.cases)
+    return Path(_maybe(path.effects), Split(cases, path.end.base, path.end.total))
 
 
 def _maybe(effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
