@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from scriptrules.errors import ConfigError, nearest
+from scriptrules.incoming import HookConfig, ScheduleConfig, check_hooks, check_schedules
 
 FILE = "scriptrules.toml"
 MEGABYTE = 1024 * 1024
@@ -50,6 +51,7 @@ class SandboxConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class FlowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hop_max: Positive = 100  # generations without an outside wait before a task is held as a loop
     call_depth_max: Positive = 64
+    timezone: str = "UTC"  # of schedules
 
 
 class SecretsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,6 +69,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     secrets: SecretsConfig = SecretsConfig()
     hosts: dict[str, dict[str, Any]] = {}
     variables: dict[str, dict[str, Any]] = {}  # sources of variables by name, in the order in which they are asked
+    schedules: list[ScheduleConfig] = []
+    hooks: dict[str, HookConfig] = {}
+    sources: dict[str, dict[str, Any]] = {}
     base: Any = Path()  # the folder that relative paths start from
     file: Any = None  # where it was read from, if anywhere
 
@@ -130,6 +135,7 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "flow": FlowConfig,
     "secrets": SecretsConfig,
 }
+_TABLES: dict[str, type[msgspec.Struct]] = {"schedules": ScheduleConfig, "hooks": HookConfig}  # many of one shape
 
 
 def load(
@@ -160,6 +166,11 @@ def load(
         config = msgspec.structs.replace(msgspec.convert(table, Config, strict=False), base=base, file=file)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {error}. Correct it and start again.") from None
+    check_schedules(config.schedules, config.flow.timezone, where)
+    check_hooks(config.hooks, where)
+    for name, source in config.sources.items():
+        if not isinstance(source.get("source"), str):
+            raise ConfigError(f'{where}: [sources.{name}] needs source = "folder" or another kind of source.')
     for name, host in config.hosts.items():
         if not isinstance(host.get("executor"), str):
             raise ConfigError(f'{where}: [hosts.{name}] needs executor = "process" or another kind of executor.')
@@ -218,16 +229,25 @@ def _set(table: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _check_keys(table: Mapping[str, Any], where: str) -> None:
-    known = {"rules", "plugins", "breakpoints", "hosts", "variables", *_SECTIONS}
+    known = {"rules", "plugins", "breakpoints", "hosts", "variables", "sources", *_TABLES, *_SECTIONS}
     for key, value in table.items():
         if key not in known:
             raise ConfigError(f"{where}: unknown key {key!r}{nearest(key, known)} Known: {', '.join(sorted(known))}.")
         if key in _SECTIONS:
             if not isinstance(value, dict):
                 raise ConfigError(f"{where}: {key!r} is a section; write [{key}] and its keys below.")
-            fields = _SECTIONS[key].__struct_fields__
-            for inner in value:
-                if inner not in fields:
-                    raise ConfigError(
-                        f"{where}: unknown key {inner!r} in [{key}]{nearest(inner, fields)} Known: {', '.join(fields)}."
-                    )
+            _check_inner(value, _SECTIONS[key], where, f"[{key}]")
+        elif key in _TABLES and isinstance(value, (dict, list)):
+            named = value.items() if isinstance(value, dict) else [("", inner) for inner in value]
+            for name, inner in named:
+                if isinstance(inner, dict):
+                    _check_inner(inner, _TABLES[key], where, f"[{key}.{name}]" if name else f"[[{key}]]")
+
+
+def _check_inner(table: Mapping[str, Any], struct: type[msgspec.Struct], where: str, place: str) -> None:
+    fields = struct.__struct_fields__
+    for key in table:
+        if key not in fields:
+            raise ConfigError(
+                f"{where}: unknown key {key!r} in {place}{nearest(key, fields)} Known: {', '.join(fields)}."
+            )

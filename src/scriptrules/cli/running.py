@@ -66,9 +66,9 @@ def run_command(
 
 async def _run(settings: Config, name: str, data: dict[str, Any], as_json: bool) -> tuple[TreeJson, bool]:
     """Execute a task; returns the tree of it, and whether all of it came to a good end."""
+    from scriptrules import intake
     from scriptrules.store.make import make_store
     from scriptrules.supervisor.supervisor import Supervisor
-    from scriptrules.web import intake
 
     task = intake.check(name, data, None, settings.sandbox.payload_max, settings.sandbox.depth_max)
     plugins = load_plugins(settings, quiet=False)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import msgspec
 
+from scriptrules import cron
+from scriptrules.cron import CatchUp
 from scriptrules.errors import nearest
 from scriptrules.model import NAME_MAX, Limit, Retries
-from scriptrules.rulebook import cron
 from scriptrules.rulebook.index import PATTERN, is_literal
 
 RETRIES_MAX = 1000
 SECONDS_MAX = 10 * 366 * 86_400.0
 LIMIT_MAX = 1_000_000
 FULL = ("queue", "drop", "cancel_oldest")
-CatchUp = Literal["last", "all", "none"]
 CATCH_UP = get_args(CatchUp)
 
 

@@ -29,6 +29,18 @@ async def patiently(read: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(PATIENCE)
 
 
+async def wait_up_to(seconds: float, event: asyncio.Event) -> None:
+    """Return when `event` is set, or after `seconds`.
+
+    Not `asyncio.wait_for`: before Python 3.12 it forgets a cancellation that comes together with the event.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
+
+
 class Background:
     """Coroutines that run beside the rest; an error in one is a bug, and is logged as one."""
 

@@ -31,6 +31,7 @@ from scriptrules.supervisor.limits import QUEUED, RunLimits
 from scriptrules.supervisor.live import LiveRuns
 from scriptrules.supervisor.matcher import Matcher
 from scriptrules.supervisor.rules import Rules
+from scriptrules.supervisor.schedules import Schedules
 from scriptrules.supervisor.variables import Variables
 from scriptrules.supervisor.verbs import Verbs
 
@@ -47,7 +48,7 @@ class Supervisor:
         store: opened by `start`, closed by `close`.
         plugins: what they add is fixed for this life.
         clock: for tests that let time jump.
-        watch: whether changed rule files become active while it runs.
+        watch: whether changed rule files become active while it runs, and schedules and sources bring tasks.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Supervisor:
             self.pool, store, self.rules.active, self.rules.facts, clock, self._background, observers
         )
         self.driver.notice = self.foresight.surprises.look
+        self.schedules = Schedules(config, store, self.rules, clock, self.ingest, self.driver.submit)
         self.executions: Executions | None = None
 
     @property
@@ -142,6 +144,8 @@ class Supervisor:
             await self._recover()
             self.executions.recovered()
             self.driver.timers.start()
+            if self._watch:
+                await self.schedules.start()
         except BaseException:
             await self.close()
             raise
@@ -150,6 +154,7 @@ class Supervisor:
     async def close(self) -> None:
         """Stop in order. Running executions go on; the next supervisor adopts them."""
         self.ready = False
+        await self.schedules.close()
         await self.rules.close()
         await self.breakpoints.close()
         await self.driver.timers.close()
@@ -293,9 +298,10 @@ class Supervisor:
         self.matcher.offer(task for task in made if task.id in fresh)
 
     async def _rules_changed(self) -> None:
-        """A call that nobody could answer may have found its procedure, and a limit may have been raised."""
+        """A call that nobody could answer may have found its procedure; limits and schedules may be other ones."""
         self.limits.review()
         self.foresight.rules_changed()
+        self.schedules.look()
         for reason in ("unresolved", "ambiguous"):
             cursor: str | None = None
             while tasks := await self.store.tasks(Filter(state="held", reason=reason, cursor=cursor, limit=PAGE)):

@@ -10,6 +10,7 @@ import structlog
 from scriptrules.clock import SECOND, Clock
 from scriptrules.errors import StoreUnavailable
 from scriptrules.store.protocol import Store, Wake
+from scriptrules.supervisor.background import wait_up_to
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +71,4 @@ class Timers:
         pause = LOOK_INTERVAL
         if self._next is not None:
             pause = min(max((self._next - self._clock()) / SECOND, 0.0), LOOK_INTERVAL)
-        try:
-            await asyncio.wait_for(self._sooner.wait(), pause)
-        except TimeoutError:
-            pass
+        await wait_up_to(pause, self._sooner)

@@ -10,8 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from scriptrules import errors
-from scriptrules.web import intake
+from scriptrules import errors, intake
 
 log = structlog.get_logger(__name__)
 

@@ -8,10 +8,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from scriptrules import clock, errors
+from scriptrules import clock, errors, intake
 from scriptrules.supervisor import bulk, shapes
 from scriptrules.supervisor.verbs import Ask
-from scriptrules.web import intake
 from scriptrules.web.answers import Page, answer
 from scriptrules.web.operations import Operation, Site
 from scriptrules.web.requests import Limit, decode_body, read_body, read_moment, read_query

@@ -6,10 +6,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from scriptrules import errors
+from scriptrules import errors, intake
 from scriptrules.model import Task
 from scriptrules.supervisor import shapes
-from scriptrules.web import intake
 from scriptrules.web.answers import NDJSON, Page, answer, page
 from scriptrules.web.operations import Operation, Site
 from scriptrules.web.requests import ListQuery, filter_of, read_body, read_query

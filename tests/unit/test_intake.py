@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scriptrules import intake
 from scriptrules.errors import BadTask, TooLarge
-from scriptrules.web import intake
-from scriptrules.web.intake import BadLines
+from scriptrules.intake import BadLines
 
 SIZE, DEPTH = 1000, 5
 

@@ -10,12 +10,16 @@ times may fall on one moment, or on one that is past, so moments that do not gro
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice, takewhile
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from scriptrules.clock import micros, moment
+from scriptrules.clock import SECOND, micros, moment
 
+CatchUp = Literal["last", "all", "none"]
+GRACE = 60  # seconds that a time may be late by and still count as on time
 LENGTH_MAX = 200  # characters of an expression
 _SOME_DAY = moment(0)
 
@@ -60,3 +64,32 @@ def times(cron: str, zone: ZoneInfo, after: int) -> Iterator[int]:
         if found > last:
             last = found
             yield found
+
+
+def due(cron: str, zone: ZoneInfo, after: int, now: int, catch_up: CatchUp, most: int) -> list[int]:
+    """The times of a schedule that have come since `after` and that something is to happen for, oldest first.
+
+    Times that are late, because no server was there, count as `catch_up` says: all of them, the last one where none
+    is on time, or none.
+
+    Args:
+        most: how many there may be; the rest is asked for after the last of them.
+    """
+    late = now - GRACE * SECOND
+    if catch_up == "all" or after >= late:
+        return list(islice(takewhile(lambda at: at <= now, times(cron, zone, after)), most))
+    found = list(islice(takewhile(lambda at: at <= now, times(cron, zone, late)), most))
+    if not found and catch_up == "last":
+        last = _last(cron, zone, after, late)
+        found = [] if last is None else [last]
+    return found
+
+
+def _last(cron: str, zone: ZoneInfo, after: int, until: int) -> int | None:
+    """The last time of a schedule in a span, which may be long, and its times many."""
+    for days in (1 / 24, 1, 32, 400, 40_000):
+        begin = max(after, until - int(days * 86_400) * SECOND)
+        last = max(takewhile(lambda at: at <= until, times(cron, zone, begin)), default=None)
+        if last is not None or begin == after:
+            return last
+    return None
