@@ -246,9 +246,18 @@ class Driver:
         )
 
     def read(self, live: LiveRun, worker: Worker, piece: wire.Slice) -> None:
-        """A slice stands still for a variable: let it go on with it. Nothing of the slice is committed by this."""
-        self._live.warm(live, worker, piece.slot)
+        """A slice stands still for a variable: let it go on with it. Nothing of the slice is committed by this.
+
+        One that is executed again is told the same: it cannot be evicted for ever while its sources are asked.
+        """
         live.busy = True  # nobody else may replay it meanwhile
+        kept = live.answers[live.told] if live.told < len(live.answers) else None
+        if kept is not None and piece.entries and piece.entries[-1].args == kept[0]:
+            live.told += 1
+            self._resume(live, worker, piece.slot, kept[1], self._clock())
+            return
+        del live.answers[live.told :]
+        self._live.warm(live, worker, piece.slot)
         self._background.spawn(self._answer_load(live, worker, piece))
 
     async def _answer_load(self, live: LiveRun, worker: Worker, piece: wire.Slice) -> None:
@@ -264,13 +273,15 @@ class Driver:
             self._live.give_up(live)
             live.stale = stale
             self._forget_slice(live)
-        elif live.worker is None or not live.worker.alive:
+            return
+        live.answers.append(answer)
+        if live.worker is None or not live.worker.alive:
             self.replay(live)  # evicted, or its worker has died: the slice is executed again
         else:
             worker, slot = live.worker, live.slot
             self._live.cool(live)
             live.busy = True
-            live.answers.append(answer)
+            live.told += 1
             self._resume(live, worker, slot, answer[1], self._clock())
 
     @staticmethod
@@ -279,6 +290,7 @@ class Driver:
         return live.run.state in RUN_FINAL or live.run.state is RunState.WAITING or live.stale
 
     def _forget_slice(self, live: LiveRun) -> None:
+        live.answers = []
         if live.stale and live.run.state is RunState.QUEUED:
             self.replay(live)
         live.stale = False
@@ -294,7 +306,7 @@ class Driver:
 
     def _replay(self, live: LiveRun) -> None:
         live.busy = True
-        live.answers = []
+        live.told = 0
         self._background.spawn(self._replay_from_source(live))
 
     async def _replay_from_source(self, live: LiveRun) -> None:
@@ -358,7 +370,7 @@ class Driver:
         if piece.end == "load":
             self.read(live, worker, piece)
             return
-        answers, live.answers = live.answers, []
+        answers, live.answers, live.told = live.answers[: live.told], [], 0
         try:
             decision = transitions.on_slice(
                 live.run, live.entries, live.task, piece, self._clock(), self._setting, answers, cut

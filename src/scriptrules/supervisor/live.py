@@ -32,6 +32,7 @@ class LiveRun:
         "stale",
         "suspected",
         "task",
+        "told",
         "uncommitted",
         "worker",
     )
@@ -48,7 +49,8 @@ class LiveRun:
         self.asked_again = False
         self.suspected = 0  # times that a worker died with it first in line, for no reason that is known
         self.uncommitted = 0  # decisions that are on their way to the disk
-        self.answers: list[Answer] = []  # what the loads of the slice under way were told
+        self.answers: list[Answer] = []  # what the loads of the slice under way are told, also if it is executed again
+        self.told = 0  # how many of them this execution of the slice has been told
 
 
 class LiveRuns:
@@ -111,7 +113,7 @@ class LiveRuns:
         worker.warm += 1
         if len(warm) > self._warm_max:
             oldest = next(iter(warm.values()))
-            self.give_up(oldest)
+            self._evict(oldest)  # it may be waiting for a variable: then its slice is executed again
             self.forget_idle(oldest)
 
     def cool(self, live: LiveRun) -> None:
@@ -123,11 +125,14 @@ class LiveRuns:
 
     def give_up(self, live: LiveRun) -> None:
         """Have the suspended script forgotten; what a worker is executing does not count any more."""
+        self._evict(live)
+        live.stale = live.busy
+
+    def _evict(self, live: LiveRun) -> None:
         if live.worker is not None:
             self._warm.get(live.worker, {}).pop(live.run.id, None)
             self._pool.evict(live.worker, [live.slot])
             live.worker, live.slot = None, 0
-        live.stale = live.busy
 
     def forget_idle(self, live: LiveRun) -> None:
         """Drop from memory a run that nothing holds there."""

@@ -22,6 +22,8 @@ from scriptrules.model import NAME, NAME_MAX, Failure, SecretRef
 from scriptrules.plugins.manager import Plugins
 from scriptrules.plugins.variables import Found, SourceContext, VariableSource
 from scriptrules.redaction import KNOWN
+from scriptrules.sandbox import payload
+from scriptrules.sandbox.signals import LimitExceeded
 from scriptrules.sandbox.wire import Outcome
 from scriptrules.store.protocol import SecretUse, SecretVersion, Store, Variable
 from scriptrules.supervisor.arguments import LoadArgs, SecretText, WorkerLied, load_args, save_args
@@ -47,7 +49,7 @@ class Variables:
         self.vault = Vault(config.key_file)
         self._store = store
         self._clock = clock
-        self._value_max = config.sandbox.payload_max
+        self._value_max, self._depth_max = config.sandbox.payload_max, config.sandbox.depth_max
         self._sealing = asyncio.Lock()  # one version after the other
         self._sources: dict[str, VariableSource] = {}
         for name, table in config.variables.items():
@@ -98,7 +100,12 @@ class Variables:
             return load.args, Outcome(kept[True].value or b"null")
         if "store" in own:
             return load.args, Outcome(bytes(own["store"].value))
-        return load.args, await self._from_store_or_source(root, asked, kept.get(False))
+        try:
+            outcome = await self._from_store_or_source(root, asked, kept.get(False))
+        except Exception as error:  # a bug must not leave the run standing there for ever
+            log.exception("load.bug", variable=asked.name)
+            outcome = Outcome(error=Failure("RuntimeError", KNOWN.text(f"load({asked.name!r}) failed: {error!r}")))
+        return load.args, outcome
 
     async def _named(self, root: str, name: str) -> list[Variable]:
         return await patiently(lambda: self._store.variables_named(root, name))
@@ -149,10 +156,14 @@ class Variables:
             if not isinstance(found.value, str):
                 raise TypeError(f"a secret is text, and {name!r} is {type(found.value).__name__}")
             return Outcome(secret=await self._seal(name, found.value, where))
-        value = msgspec.json.encode(found.value)
-        if len(value) > self._value_max:
-            raise ValueError(f"the value is {len(value)} bytes of JSON; at most {self._value_max} are allowed")
-        return Outcome(value)
+        try:
+            return Outcome(self._encoded(found.value))
+        except LimitExceeded as error:
+            raise ValueError(str(error)) from None
+
+    def _encoded(self, value: Any) -> bytes:
+        """A value as rules may have saved it, with the same limits."""
+        return payload.encode(value, "the value", self._value_max, self._depth_max)
 
     async def _known(self, root: str) -> set[str]:
         names: set[str] = set()
@@ -244,11 +255,11 @@ class Variables:
                 f"{name[:80]!r} is not the name of a variable. Write segments of letters, digits, _ and - with dots."
             )
         try:
-            encoded = msgspec.json.encode(value)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise BadVariable(f"The value cannot be kept as JSON: {error}.") from None
-        if len(encoded) > self._value_max:
-            raise TooLarge(f"The value is {len(encoded)} bytes of JSON; at most {self._value_max} are allowed.")
+            encoded = self._encoded(value)
+        except (TypeError, ValueError) as error:
+            raise BadVariable(f"{error}.") from None
+        except LimitExceeded as error:
+            raise TooLarge(f"{error}.") from None
         now = self._clock()
         if not secret:
             before = await self._store.variables_named("", name)
