@@ -162,6 +162,19 @@ def together(path: Path) -> Path:
     return Path(effects, cases[0][1].end if len(cases) == 1 else Split(tuple(cases), base))
 
 
+def doubtful(path: Path) -> Path:
+    """A path that control may never have been on, wherever it goes on from there."""
+    if not isinstance(path.end, Split):
+        return Path(maybe(path.effects), path.end)
+    cases = tuple((label, doubtful(inner)) for label, inner in path.end.cases)
+    return Path(maybe(path.effects), Split(cases, path.end.base, path.end.total))
+
+
+def maybe(effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
+    """Effects that may not come about."""
+    return (Maybe(effects),) if effects else ()
+
+
 def flat(path: Path) -> tuple[Effect, ...]:
     """All effects of a path."""
     end = path.end

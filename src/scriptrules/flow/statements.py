@@ -13,16 +13,16 @@ from scriptrules.flow.domains import Domain
 from scriptrules.flow.effects import (
     Breaks,
     Continues,
-    Effect,
     Fails,
     Falls,
-    Maybe,
     Path,
     Returns,
     Split,
+    doubtful,
     ends,
     flat,
     goes_on,
+    maybe,
     replace,
     settle,
     state_of,
@@ -457,7 +457,7 @@ class Interpreter(Matching):
             behind = self.widened(behind, one)
         if all(isinstance(end, (Falls, Breaks)) for end in ends(path)):
             breaks = [Way(EITHER, end.state) for end in ends(path) if isinstance(end, Breaks)]
-            effects = flat(path) if least else _maybe(flat(path))
+            effects = flat(path) if least else maybe(flat(path))
             cases: list[tuple[str | None, Path]] = [] if least and not falls else [(None, Path((), Falls(behind)))]
             if breaks:
                 cases.append((None, Path((), Breaks(merge(breaks, state.facts)[0]))))
@@ -469,7 +469,7 @@ class Interpreter(Matching):
         if not falls:
             none: list[tuple[str | None, Path]] = [(label, path), (OTHERWISE, Path((), Falls(behind)))]
             return Path((), Split(tuple(none), state.facts))
-        return replace(_doubtful(path), Falls, lambda end: Path((), Falls(behind)))
+        return replace(doubtful(path), Falls, lambda end: Path((), Falls(behind)))
 
     def while_(self, node: ast.While, state: State, left: int) -> Path:
         """A loop that is followed turn by turn for as long as its condition is known."""
@@ -543,7 +543,7 @@ class Interpreter(Matching):
             self.state = before
             label = f"except {ast.unparse(handler.type)}" if handler.type is not None else "except Exception"
             cases.append((label, self.block(handler.body, begun)))
-        effects = _maybe(flat(body))
+        effects = maybe(flat(body))
         left = together(body) if isinstance(body.end, Split) else body
         others = [end for end in ends(left) if not isinstance(end, Fails)]
         for end in others:
@@ -582,18 +582,6 @@ class Interpreter(Matching):
             return Path((), type(end)(after))
 
         return Path(effects, moved(path).end)
-
-
-def _doubtful(path: Path) -> Path:
-    """A path that control may never have been on, wherever it goes on from there."""
-    if not isinstance(path.end, Split):
-        return Path(_maybe(path.effects), path.end)
-    cases = tuple((label, _doubtful(inner)) for label, inner in path.end.cases)
-    return Path(_maybe(path.effects), Split(cases, path.end.base, path.end.total))
-
-
-def _maybe(effects: tuple[Effect, ...]) -> tuple[Effect, ...]:
-    return (Maybe(effects),) if effects else ()
 
 
 def _loaded(target: ast.expr) -> ast.expr:
