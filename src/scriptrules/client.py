@@ -250,19 +250,10 @@ class Client:
         items: list[EntryJson] = self._request("GET", f"/api/runs/{quote(id, safe='')}/journal")["items"]
         return items
 
-    def logs(self, id: str) -> list[LogJson]:
-        """All lines of a run's log, and what its ended executions have written."""
-        lines: list[LogJson] = []
-        after = "0"
-        while after:
-            page = self._request("GET", f"/api/runs/{quote(id, safe='')}/logs?after={after}&limit={PAGE}")
-            lines += page["items"]
-            after = page["next"] or ""
-        return lines
-
-    def follow(self, id: str) -> Iterator[LogJson]:
-        """The lines of a run's log as they come, until it has ended."""
-        connection, response = self._open("GET", f"/api/runs/{quote(id, safe='')}/logs?follow=1", timeout=None)
+    def logs(self, id: str, follow: bool) -> Iterator[LogJson]:
+        """The lines of a run's log and of its executions; with `follow` as they come, until it has ended."""
+        how = "follow" if follow else "whole"
+        connection, response = self._open("GET", f"/api/runs/{quote(id, safe='')}/logs?{how}=1", timeout=None)
         try:
             for line in response:
                 yield json.loads(line)

@@ -132,13 +132,13 @@ def logs_command(run: str, follow: bool, as_json: bool) -> None:
     """Print the log of a run and the output of its executions."""
     client = make_client()
     if follow:
-        for line in client.follow(run):
+        for line in client.logs(run, follow=True):
             if as_json:
                 click.echo(json_text(line))
             else:
                 print_lines([_log_line(line)])
         return
-    lines = sorted(client.logs(run), key=lambda line: line["at"])
+    lines = sorted(client.logs(run, follow=False), key=lambda line: line["at"])
     if as_json:
         print_json({"items": lines, "next": None})
     else:

@@ -16,9 +16,12 @@ from scriptrules.errors import HostUnavailable
 from scriptrules.executors import _docker_policy as policy
 from scriptrules.executors._docker_containers import RELEASED, Containers
 from scriptrules.executors._docker_engine import Engine, EngineError
+from scriptrules.executors._docker_logs import KeptLogs
 from scriptrules.executors._docker_watch import Watch
 from scriptrules.executors._tasks import Tasks
 from scriptrules.plugins.executor import ExecutorContext
+
+EXPIRE_INTERVAL = 3600.0  # seconds between two looks for logs that have been kept for long enough
 
 
 class Cleaning:
@@ -29,6 +32,7 @@ class Cleaning:
         engine: Engine,
         containers: Containers,
         watch: Watch,
+        kept: KeptLogs,
         tasks: Tasks,
         table: policy.HostTable,
         context: ExecutorContext,
@@ -36,10 +40,12 @@ class Cleaning:
         self._engine = engine
         self._containers = containers
         self._watch = watch
+        self._kept = kept
         self._tasks = tasks
         self._table = table
         self._context = context
         self._notes = context.state_dir / "release"  # keys whose containers the engine could not be told to remove
+        self._expired = 0.0  # when old logs were looked for
         self._sweeps: dict[str, asyncio.TimerHandle] = {}
 
     async def release(self, key: str) -> None:
@@ -78,6 +84,9 @@ class Cleaning:
             released = any(name.endswith(RELEASED) for name in container["Names"])
             if released and container["Id"] not in self._sweeps:
                 self._tasks.spawn(self._sweep(container["Id"]))
+        if not self._expired or clock.monotonic() - self._expired > EXPIRE_INTERVAL:
+            self._expired = clock.monotonic()
+            self._tasks.spawn(self._engine.in_thread(self._kept.expire))
 
     async def _sweep(self, container: str) -> None:
         """Remove a released container, now or when it has been kept for long enough."""

@@ -20,9 +20,10 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
+from scriptrules import clock
 from scriptrules.errors import HostUnavailable
 from scriptrules.executors._docker_policy import HostTable
-from scriptrules.executors._docker_result import ENGINE_STREAM, log_frames
+from scriptrules.executors._docker_result import ENGINE_STREAM, LogFrame, log_frames
 from scriptrules.executors._docker_tunnel import CONNECT_TIMEOUT, Tunnel
 
 if TYPE_CHECKING:
@@ -196,15 +197,25 @@ class Engine:
                 raise self.unavailable(_root_cause(error)) from None
         return bytes(data)
 
-    async def logs(self, name: str, follow: bool, of: str = "containers") -> AsyncGenerator[tuple[str, bytes], None]:
-        """The log of a container or service, piece by piece, as (stream, data); with `follow` until it ends."""
-        query = {"stdout": "1", "stderr": "1", "follow": str(int(follow))}
+    async def logs(
+        self, name: str, follow: bool, since: str = "", of: str = "containers"
+    ) -> AsyncGenerator[LogFrame, None]:
+        """The log of a container or service, frame by frame; with `follow` until it ends.
+
+        Args:
+            since: the stamp of the first frame that is wanted.
+            of: "containers" | "services".
+        """
+        query = {"stdout": "1", "stderr": "1", "timestamps": "1", "follow": str(int(follow))}
+        if since:
+            seconds, _, fraction = since.rstrip("Z").partition(".")
+            query["since"] = f"{clock.parse(seconds + 'Z') // clock.SECOND}.{fraction.ljust(9, '0')}"
         async with self.stream(f"/{of}/{name}/logs", query) as reader:
             try:
-                async for stream, data in log_frames(reader):
-                    if stream == ENGINE_STREAM:
-                        raise self.unavailable(f"a log broke off ({data.decode(errors='replace').strip()})")
-                    yield stream, data
+                async for frame in log_frames(reader):
+                    if frame.stream == ENGINE_STREAM:
+                        raise self.unavailable(f"a log broke off ({frame.data.decode(errors='replace').strip()})")
+                    yield frame
             except (OSError, EOFError) as error:
                 raise self.unavailable(f"a log broke off ({_root_cause(error)})") from None
 

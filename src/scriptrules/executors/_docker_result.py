@@ -168,8 +168,16 @@ def output_file(packed: bytes) -> tuple[Json, str | None]:
         return None, f"The output file came broken from the engine ({error}). Use the last line of stdout instead."
 
 
-async def log_frames(reader: asyncio.StreamReader) -> AsyncIterator[tuple[str, bytes]]:
-    """The frames of an engine's log stream as (stream, data); EOFError where it ends within one."""
+class LogFrame(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One piece of a log, as the engine took it from the container: a line, or a part of a long one."""
+
+    stream: str  # "stdout" | "stderr" | ENGINE_STREAM
+    stamp: str  # when, as the engine writes it
+    data: bytes
+
+
+async def log_frames(reader: asyncio.StreamReader) -> AsyncIterator[LogFrame]:
+    """The frames of an engine's log stream with time stamps; EOFError where it ends within one."""
     buffer = bytearray()
     while chunk := await reader.read(_CHUNK):
         buffer += chunk
@@ -178,7 +186,9 @@ async def log_frames(reader: asyncio.StreamReader) -> AsyncIterator[tuple[str, b
             end = at + 8 + int.from_bytes(buffer[at + 4 : at + 8], "big")
             if end > len(buffer):
                 break
-            yield _STREAMS.get(buffer[at], "stderr"), bytes(buffer[at + 8 : end])
+            stream, content = _STREAMS.get(buffer[at], "stderr"), bytes(buffer[at + 8 : end])
+            stamp, _, data = (b"", b"", content) if stream == ENGINE_STREAM else content.partition(b" ")
+            yield LogFrame(stream, stamp.decode(errors="replace"), data)
             at = end
         del buffer[:at]
     if buffer:

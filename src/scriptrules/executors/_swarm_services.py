@@ -17,6 +17,7 @@ from scriptrules.errors import InvalidRequest
 from scriptrules.executors import _docker_policy as docker_policy
 from scriptrules.executors import _swarm_policy as policy
 from scriptrules.executors._docker_engine import Engine, EngineError
+from scriptrules.executors._docker_result import LogFrame
 from scriptrules.executors._swarm_tasks import ENDED, Nodes, nodes_of
 from scriptrules.model import ExecutionRequest
 from scriptrules.plugins.executor import ExecutorContext, Placed
@@ -144,8 +145,8 @@ class Services:
     async def nodes(self) -> Nodes:
         return nodes_of(await self._engine.request(lambda client: client.nodes()))
 
-    def logs(self, key: str, follow: bool) -> AsyncGenerator[tuple[str, bytes], None]:
-        """What the service of `key` has written, piece by piece, as (stream, data)."""
+    def logs(self, key: str, follow: bool) -> AsyncGenerator[LogFrame, None]:
+        """What the service of `key` has written, frame by frame."""
         return self._engine.logs(self.name_of(key), follow, of="services")
 
     async def halt(self, key: str, reason: str) -> bool:

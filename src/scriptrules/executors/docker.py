@@ -21,7 +21,7 @@ from scriptrules.executors import _docker_policy as policy
 from scriptrules.executors._docker_cleaning import Cleaning
 from scriptrules.executors._docker_containers import LIVE, Containers
 from scriptrules.executors._docker_engine import Engine, EngineError
-from scriptrules.executors._docker_logs import container_log
+from scriptrules.executors._docker_logs import KeptLogs, container_log
 from scriptrules.executors._docker_pull import PullStopped
 from scriptrules.executors._docker_result import Ended, Tail, output_file, result_of
 from scriptrules.executors._docker_result import never_started as is_never_started
@@ -34,6 +34,7 @@ from scriptrules.plugins.executor import Executor, ExecutorContext, ExecutorFact
 from scriptrules.plugins.spec import hookimpl
 
 RESTARTS_MAX = 3  # of one execution that is restartable and whose container was lost
+READ_GRACE = 5.0  # seconds that those who follow a log have to read its end
 _ARCHIVE_MAX = OUTPUT_FILE_MAX + 64 * 1024  # bytes; the headers of an archive come on top of the file
 
 
@@ -77,7 +78,9 @@ class DockerExecutor:
         self._ended: asyncio.Queue[tuple[str, ExecutionResult] | BaseException | None] = asyncio.Queue()
         self._executions: dict[str, _Execution] = {}
         self._starts: dict[str, int] = {}  # requests to start that this object has sent, by key
+        self._readers: dict[str, set[asyncio.Future[None]]] = {}  # of logs, by key
         self._engine = Engine(table, context.host, context.base_dir)
+        self._kept = KeptLogs(self._engine, context.state_dir / "logs", table.logs_for, context.clock)
         self._containers = Containers(self._engine, table, context, owner=uuid.uuid4().hex)
         self._tasks = Tasks(self._ended.put_nowait)
         self._watch = Watch(
@@ -89,7 +92,7 @@ class DockerExecutor:
             self._lost,
             self._ended.put_nowait,
         )
-        self._cleaning = Cleaning(self._engine, self._containers, self._watch, self._tasks, table, context)
+        self._cleaning = Cleaning(self._engine, self._containers, self._watch, self._kept, self._tasks, table, context)
 
     # ---- the contract
 
@@ -119,10 +122,19 @@ class DockerExecutor:
             yield item
 
     async def logs(self, key: str, follow: bool = False) -> AsyncIterator[LogChunk]:
-        log = container_log(self._engine, self._containers, key, follow, lambda: key in self._executions)
-        async with contextlib.aclosing(log) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        reading = asyncio.get_running_loop().create_future()
+        self._readers.setdefault(key, set()).add(reading)
+        kept = self._kept.file(key).exists()
+        live = container_log(self._engine, self._containers, key, follow, lambda: key in self._executions)
+        try:
+            async with contextlib.aclosing(self._kept.read(key) if kept else live) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        finally:
+            reading.set_result(None)
+            self._readers[key].discard(reading)
+            if not self._readers[key]:
+                del self._readers[key]
 
     async def stop(self, key: str) -> None:
         execution = self._executions.get(key)
@@ -131,6 +143,8 @@ class DockerExecutor:
 
     async def release(self, key: str) -> None:
         self._starts.pop(key, None)
+        if readers := self._readers.get(key):
+            await asyncio.wait(readers, timeout=READ_GRACE)  # with the container its log is gone
         await self._cleaning.release(key)
 
     async def check(self) -> str:
@@ -356,7 +370,9 @@ class DockerExecutor:
     async def _collect(self, execution: _Execution, found: Mapping[str, Any]) -> None:
         """Gather what an ended container left, and finish."""
         self._note_start(execution, found)
-        (stdout, stderr), file = await asyncio.gather(self._read_log(found["Id"]), self._read_output(found["Id"]))
+        (stdout, stderr), file = await asyncio.gather(
+            self._read_log(execution.request.key, found["Id"]), self._read_output(found["Id"])
+        )
         ended = Ended(
             state=found["State"],
             stdout=stdout,
@@ -369,11 +385,15 @@ class DockerExecutor:
         )
         self._finish(execution, result_of(execution.request, ended, self._context.host, execution.verdict))
 
-    async def _read_log(self, container: str) -> tuple[Tail, Tail]:
+    async def _read_log(self, key: str, container: str) -> tuple[Tail, Tail]:
+        """The ends of both streams; the whole is kept where it is longer."""
         stdout, stderr = Tail(OUTPUT_FILE_MAX), Tail(OUTPUT_TAIL)
-        async with contextlib.aclosing(self._engine.logs(container, follow=False)) as pieces:
-            async for stream, data in pieces:
-                (stdout if stream == "stdout" else stderr).add(data)
+        writer = self._kept.writer(key)
+        async with contextlib.aclosing(self._engine.logs(container, follow=False)) as frames:
+            async for frame in frames:
+                (stdout if frame.stream == "stdout" else stderr).add(frame.data)
+                await writer.add(frame)
+        await writer.finish()
         return stdout, stderr
 
     async def _read_output(self, container: str) -> tuple[Json, str | None] | None:

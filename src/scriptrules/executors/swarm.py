@@ -21,7 +21,7 @@ from scriptrules.errors import HostUnavailable, InvalidRequest
 from scriptrules.executors import _swarm_policy as policy
 from scriptrules.executors import _swarm_tasks as tasks_of
 from scriptrules.executors._docker_engine import Engine, EngineError
-from scriptrules.executors._docker_result import Tail
+from scriptrules.executors._docker_result import LogFrame, Tail
 from scriptrules.executors._output import OUTPUT_FILE_MAX, OUTPUT_TAIL
 from scriptrules.executors._swarm_cleaning import Cleaning
 from scriptrules.executors._swarm_services import Services
@@ -114,12 +114,13 @@ class SwarmExecutor:
             skip = dict(seen)
             try:
                 async with contextlib.aclosing(self._pieces(key, job if following else None)) as pieces:
-                    async for stream, data in pieces:
-                        fresh = data[skip[stream] :]
-                        skip[stream] -= len(data) - len(fresh)
+                    async for frame in pieces:
+                        stream = frame.stream
+                        fresh = frame.data[skip[stream] :]
+                        skip[stream] -= len(frame.data) - len(fresh)
                         seen[stream] += len(fresh)
                         if text := decoders[stream].decode(fresh):
-                            yield LogChunk(stream, text)
+                            yield LogChunk(stream, text, clock.parse(frame.stamp))
             except HostUnavailable:
                 if not following:
                     raise
@@ -356,12 +357,12 @@ class SwarmExecutor:
                 asyncio.timeout(LOG_TIMEOUT),
                 contextlib.aclosing(self._services.logs(job.request.key, follow=False)) as pieces,
             ):
-                async for stream, data in pieces:
-                    (job.stdout if stream == "stdout" else job.stderr).add(data)
+                async for frame in pieces:
+                    (job.stdout if frame.stream == "stdout" else job.stderr).add(frame.data)
         except TimeoutError:
             raise self._engine.unavailable("its node does not give out the log") from None
 
-    async def _pieces(self, key: str, job: _Job | None) -> AsyncGenerator[tuple[str, bytes], None]:
+    async def _pieces(self, key: str, job: _Job | None) -> AsyncGenerator[LogFrame, None]:
         """What `key` has written; where a `job` is given also what it writes until that is done."""
         async with contextlib.aclosing(self._services.logs(key, follow=job is not None)) as pieces:
             if job is None:

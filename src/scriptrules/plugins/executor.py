@@ -45,6 +45,7 @@ class LogChunk(msgspec.Struct, frozen=True):
 
     stream: str  # "stdout" | "stderr"
     text: str
+    at: int | None = None  # when it was written, if the host knows
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 import msgspec
@@ -214,7 +214,7 @@ class Executions:
         accounted = under_way | self._active.keys()
         return await asyncio.gather(*(host.shape(self._store_id, accounted) for host in self.hosts.values()))
 
-    async def logs(self, run: Run, entry: Entry, follow: bool) -> AsyncIterator[LogChunk]:
+    async def logs(self, run: Run, entry: Entry, follow: bool) -> AsyncGenerator[LogChunk, None]:
         """What the execution of an entry has written, as far as its host still has it."""
         host = self.hosts.get(run_args(entry.effective).host)
         if host is not None:

@@ -16,6 +16,7 @@ from scriptrules.supervisor.arguments import run_args
 from scriptrules.supervisor.states import exit_of
 
 TREE_MAX = 2000  # runs that one tree shows
+OUTPUT_CUT = 64 * 1024 - 8  # bytes of one stream that a result carries, less what a cut character may cost
 
 Raw = msgspec.Raw
 
@@ -223,6 +224,14 @@ def output_of(entries: list[Entry]) -> list[LogShape]:
             for line in str(result.get(stream) or "").splitlines():
                 shapes.append(LogShape(clock.text(entry.ended or 0), entry.seq, stream, line, Raw(b"null")))
     return shapes
+
+
+def is_output_cut(entry: Entry) -> bool:
+    """Whether an execution may have written more than its result carries."""
+    if entry.result is None:
+        return False
+    result: dict[str, Any] = msgspec.json.decode(entry.result)
+    return any(len(str(result.get(stream) or "").encode()) >= OUTPUT_CUT for stream in ("stdout", "stderr"))
 
 
 def name_of(entry: Entry) -> str:

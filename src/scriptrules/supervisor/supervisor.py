@@ -7,6 +7,7 @@ like any other fact.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 
 import msgspec
 import structlog
@@ -29,9 +30,11 @@ from scriptrules.supervisor.foresight import Foresight
 from scriptrules.supervisor.hosts import HostShape
 from scriptrules.supervisor.limits import QUEUED, RunLimits
 from scriptrules.supervisor.live import LiveRuns
+from scriptrules.supervisor.logs import RunLog
 from scriptrules.supervisor.matcher import Matcher
 from scriptrules.supervisor.rules import Rules
 from scriptrules.supervisor.schedules import Schedules
+from scriptrules.supervisor.shapes import LogShape
 from scriptrules.supervisor.variables import Variables
 from scriptrules.supervisor.verbs import Verbs
 
@@ -226,6 +229,11 @@ class Supervisor:
             return entry
         reason = self.executions.reason_of(execution_key(run, entry.seq, entry.attempt))
         return msgspec.structs.replace(entry, reason=reason or entry.reason)
+
+    def log_of(self, run: str, follow: bool) -> AsyncGenerator[LogShape, None]:
+        """The log of a run with what its executions write, line by line; with `follow` until it has ended."""
+        assert self.executions is not None
+        return RunLog(self.store, self.executions, run, follow).lines()
 
     async def look_at_hosts(self) -> list[HostShape]:
         """How each configured host is."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -17,8 +17,6 @@ from scriptrules.web.answers import NDJSON, Page, answer, page
 from scriptrules.web.operations import Operation, Site
 from scriptrules.web.requests import LIMIT_MAX, Limit, ListQuery, filter_of, read_query
 
-FOLLOW_INTERVAL = 0.2  # seconds between two looks at a log that is followed
-
 
 class RunsQuery(ListQuery, frozen=True):
     state: str | None = None
@@ -30,6 +28,7 @@ class RunsQuery(ListQuery, frozen=True):
 
 class LogsQuery(msgspec.Struct, frozen=True):
     follow: bool = False  # answer NDJSON, a line at a time, until the run has ended
+    whole: bool = False  # answer NDJSON: what there is now, with all that executions have written
     after: Annotated[int, msgspec.Meta(ge=0)] = 0  # the `next` of the part before
     limit: Limit = LIMIT_MAX
 
@@ -65,29 +64,17 @@ class _Runs:
     async def logs(self, request: Request) -> Response:
         run = await self._run(request)
         query = read_query(request, LogsQuery)
-        if query.follow:
-            return StreamingResponse(self._follow(run.id), media_type=NDJSON)
+        if query.follow or query.whole:
+            return StreamingResponse(self._lines(run.id, query.follow), media_type=NDJSON)
         lines, last = await shapes.logs_of(self._store, run.id, query.after, query.limit)
         output = shapes.output_of(await shapes.entries_of(self._store, run.id)) if query.after == 0 else []
         return answer(Page([*lines, *output], str(last) if len(lines) == query.limit else None))
 
-    async def _follow(self, run: str) -> AsyncIterator[bytes]:
-        """Lines as they come, one JSON object each, until the run has ended."""
-        after = 0
-        told: set[int] = set()
-        while True:
-            current = await self._store.run(run)
-            lines, after = await shapes.logs_of(self._store, run, after, LIMIT_MAX)
-            for line in lines:
+    async def _lines(self, run: str, follow: bool) -> AsyncIterator[bytes]:
+        """The lines of a run's log and of its executions, one JSON object each."""
+        async with contextlib.aclosing(self._supervisor.log_of(run, follow)) as lines:
+            async for line in lines:
                 yield msgspec.json.encode(line) + b"\n"
-            entries = await shapes.entries_of(self._store, run)
-            fresh = [entry for entry in entries if entry.ended and entry.seq not in told]
-            for line in shapes.output_of(fresh):
-                yield msgspec.json.encode(line) + b"\n"
-            told.update(entry.seq for entry in fresh)
-            if current is None or current.ended is not None:
-                return
-            await asyncio.sleep(FOLLOW_INTERVAL)
 
     async def _run(self, request: Request) -> Run:
         id = request.path_params["id"]

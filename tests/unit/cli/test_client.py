@@ -82,7 +82,7 @@ def test_a_log_that_is_followed_may_be_silent_for_longer_than_the_timeout(served
         connection.sendall(b'{"text": "two"}\n')
 
     client = Client(served(answer), timeout=0.2)
-    assert [line["text"] for line in client.follow("r1")] == ["one", "two"]
+    assert [line["text"] for line in client.logs("r1", follow=True)] == ["one", "two"]
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8765", "ftp://x", "http://", "http://x:port", "http://[::1"])
