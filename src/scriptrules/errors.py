@@ -73,7 +73,7 @@ class StoreInUse(ScriptrulesError):
     code = "SR831"
 
 
-class Draining(ScriptrulesError):
+class Draining(StoreUnavailable):
     """The server is being drained and takes no tasks. Send it again once the next server is there."""
 
     code = "SR832"

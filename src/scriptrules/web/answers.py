@@ -25,7 +25,6 @@ _STATUS: list[tuple[type[errors.ScriptrulesError], int]] = [
     (errors.NotPossible, 409),
     (errors.StoreUnavailable, 503),
     (errors.SecretsUnavailable, 503),
-    (errors.Draining, 503),
 ]
 
 
