@@ -69,7 +69,7 @@ def read(text: str, types: Mapping[str, JobType] | None) -> Form:
 
     Args:
         text: the file.
-        types: the job types by name; None: they are not looked at, the tree is the same.
+        types: the job types by name; None: bodies are taken as they are, for who wants the tree only.
 
     Raises:
         Rejected: it is no YAML, or no mapping; nothing else is ever raised.
@@ -160,7 +160,7 @@ class _Writer:
                 self.mistake(mistake, name, body)
         place = (body.get("action") or node).place
         run = located(ast.Call(ast.Name("run", ast.Load()), [], self.arguments(body, kind)), place)
-        ok, failed = self.tasks_then(name.place)
+        ok, failed = self.tasks_then()
         check = ast.Constant(failed is None)
         written = write("result = wait(RUN, check=CHECK)", place, RUN=run, CHECK=check)
         written += write("output = result.output", place)
@@ -183,7 +183,7 @@ class _Writer:
         if data is not None:
             fields = self.fields(data)
         value = located(_with_fields("call", name, fields), node.place)
-        ok, failed = self.tasks_then(node.place)
+        ok, failed = self.tasks_then()
         written = write("output = CALL", node.place, CALL=value)
         after = write(_FIELDS, node.place) if ok else []
         self.then = {"output": "output"}
@@ -201,7 +201,7 @@ class _Writer:
 
     def forward(self, node: Node) -> list[ast.stmt]:
         """No job and no call: the task's own data go on."""
-        ok, failed = self.tasks_then(node.place)
+        ok, failed = self.tasks_then()
         if failed is not None:
             self.problem("SR705", node, "there is no outcome to branch on.", "Add `type` or `call`, or list the tasks.")
         return self.emits(ok, "task") or write("pass", node.place)
@@ -236,11 +236,11 @@ class _Writer:
         found = []
         kinds = kind.keys if kind is not None else COMMON
         for key, (name, node) in body.pairs.items():
-            if key == "action" or key not in kinds or not key.isidentifier():
+            if key == "action" or (kind is not None and key not in kinds) or not key.isidentifier():
                 continue
             if key == "host" and isinstance(node, Scalar) and kind is not None:
                 self.hosts.append(metadata.HostUse(node.text, kind.name, kind.executor, *_ends(node.place)))
-            value = self.texts(key, node) if key in TEXTS else self.value(node, as_text=kinds[key] == TEXT)
+            value = self.texts(key, node) if key in TEXTS else self.value(node, as_text=kinds.get(key) == TEXT)
             found.append(located(ast.keyword(key, value), name.place))
         lacking = [key for key in REQUIRED if key not in body.pairs]  # which is told, but not as a wrong call of run()
         return found + [located(ast.keyword(key, ast.Constant("")), body.place) for key in lacking]
@@ -279,7 +279,7 @@ class _Writer:
 
     # ---- what follows
 
-    def tasks_then(self, place: Place) -> tuple[list[_Task], list[_Task] | None]:
+    def tasks_then(self) -> tuple[list[_Task], list[_Task] | None]:
         """The tasks after a good end, and those after a failure; None where a failure is not provided for."""
         ok: list[_Task] = []
         failed: list[_Task] | None = None

@@ -64,7 +64,7 @@ class Rules:
         self._problems: dict[str, tuple[str, list[str]]] = {}  # rule: file, texts
         self._warnings: dict[str, list[str]] = {}  # texts, by rule that is active
         self._refused: dict[str, str] = {}  # rule: digest that was refused, so that it is compiled once
-        self._quarantined: dict[str, tuple[str, str]] = {}  # rule: digest, why
+        self._quarantined: dict[str, tuple[Source, str]] = {}  # rule: its source, why
         self._strikes: dict[tuple[str, str], int] = {}
         self._pool = pool
         self._store = store
@@ -86,17 +86,18 @@ class Rules:
         """Every rule file, active or not."""
         infos = []
         for rule in sorted({*self.active, *self._problems, *self._quarantined}):
+            quarantined, why = self._quarantined.get(rule, (None, None))
             source = self.active.get(rule)
-            file, problems = self._problems.get(rule, (source.file if source else "", []))
-            quarantined = self._quarantined.get(rule)
+            known = source or quarantined
+            file, problems = self._problems.get(rule, (known.file if known else "", []))
             infos.append(
                 RuleInfo(
                     rule,
-                    file or (source.file if source else f"{self.folder.name}/{rule}.py"),
+                    file,
                     source.digest if source else None,
                     self.facts.get(rule),
                     problems,
-                    quarantined[1] if quarantined else None,
+                    why,
                     self._warnings.get(rule, []),
                 )
             )
@@ -143,7 +144,7 @@ class Rules:
             for rule, source in sources.items()
             if (rule not in self.active or self.active[rule].digest != source.digest)
             and self._refused.get(rule) != source.digest
-            and self._quarantined.get(rule, ("", ""))[0] != source.digest
+            and not (rule in self._quarantined and self._quarantined[rule][0].digest == source.digest)
         ]
         for rule, source in sources.items():
             if rule in self._problems and rule in self.active and self.active[rule].digest == source.digest:
@@ -197,7 +198,7 @@ class Rules:
         count = self._strikes[rule, source.digest] = self._strikes.get((rule, source.digest), 0) + 1
         if count < STRIKES:
             return False
-        self._quarantined[rule] = (source.digest, why)
+        self._quarantined[rule] = (source, why)
         log.error(
             "rule.quarantined", rule=rule, file=source.file, why=why, next="correct the file: saving it makes it active"
         )

@@ -352,8 +352,8 @@ def test_comments_ignore_what_can_be_ignored_and_texts_are_no_comments() -> None
 # ---- hostile files
 
 
-BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
+BOMB = "then:\n  task: t\n  data:\n    a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"    {name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
     for before, name in zip("abcdefghi", "bcdefghij", strict=True)
 )
 
