@@ -93,7 +93,9 @@ class Names:
 
     def __call__(self, rule: str, task: str) -> str:
         """The name under which a task is counted."""
-        known = self._known.setdefault(rule, set())
+        known = self._known.get(rule)
+        if known is None:
+            known = self._known[rule] = set()
         if task in known:
             return task
         if len(known) < NAMES_MAX:
@@ -113,7 +115,8 @@ def tally(generated: Iterable[Generated], ran: Iterable[Ran], names: Names) -> T
             cell = cells[place] = Cell(run.by, run.rule)
         if run.duration is None:
             cell.count += 1
-            cell.last = max(cell.last, run.at)
+            if run.at > cell.last:
+                cell.last = run.at
         else:
             _add(cell.durations, run.duration)
     for one in generated:
@@ -122,7 +125,10 @@ def tally(generated: Iterable[Generated], ran: Iterable[Ran], names: Names) -> T
         if edge is None:
             edge = edges[key] = SeenEdge(*key, first=one.at, last=one.at)
         edge.count += 1
-        edge.first, edge.last = min(edge.first, one.at), max(edge.last, one.at)
+        if one.at > edge.last:
+            edge.last = one.at
+        elif one.at < edge.first:
+            edge.first = one.at
         edge.digest = one.digest
         if one.first:
             edge.runs += 1
