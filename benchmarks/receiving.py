@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from common import Result, Server, folder, median, write_rules
+from common import Http, Result, Server, folder, median, write_rules
 
 from scriptrules import clock
 
@@ -53,6 +53,7 @@ def receivers(rounds: int) -> list[Result]:
 
 
 def _receive(server: Server, first: int, count: int) -> None:
+    server.http = Http(server.address)  # one that was idle was closed
     store = server.store()
     for at in range(first, first + count, 500):
         server.send("receiver", [{"n": n} for n in range(at, at + 500)])
@@ -64,6 +65,7 @@ def _receive(server: Server, first: int, count: int) -> None:
 
 def _answer(server: Server, numbers: list[int]) -> None:
     left = _waiting(server) - len(numbers)
+    server.http = Http(server.address)
     server.send("answer", [{"n": n} for n in numbers])
     while _waiting(server) != left:
         time.sleep(0.002)

@@ -68,6 +68,19 @@ class RunJson(TypedDict):
     ended: str | None
 
 
+class FrameJson(TypedDict):
+    run: str
+    rule: str
+    task: str
+    name: str
+    seq: int | None
+    line: int | None
+
+
+class StackedRunJson(RunJson):
+    stack: list[FrameJson]
+
+
 class EntryJson(TypedDict):
     seq: int
     name: str
@@ -241,8 +254,9 @@ class Client:
         """The newest runs that fit: by state, name, rule, task, reason, since, until."""
         return self._pages("/api/runs", limit, filters)
 
-    def run(self, id: str) -> RunJson:
-        run: RunJson = self._request("GET", f"/api/runs/{quote(id, safe='')}")
+    def run(self, id: str) -> StackedRunJson:
+        """A run, and who has called it."""
+        run: StackedRunJson = self._request("GET", f"/api/runs/{quote(id, safe='')}")
         return run
 
     def journal(self, id: str) -> list[EntryJson]:
@@ -263,6 +277,12 @@ class Client:
             connection.close()
 
     # ---- verbs, and the server itself
+
+    def fork(self, id: str, seq: int, result: Json, pinned: bool = False) -> RunJson:
+        """Have a new run go on from an entry of another with another result; returns the new run."""
+        body = _encode({"seq": seq, "result": result, "pinned": pinned})
+        made: RunJson = self._request("POST", f"/api/runs/{quote(id, safe='')}/fork", body)
+        return made
 
     def verb(self, id: str, verb: str, **settings: bool) -> TaskJson | RunJson:
         """Have a task or a run cancelled, resumed or retried; returns what became of it.

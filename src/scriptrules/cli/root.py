@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name: module, summary
     "resume": ("verbs", "Let a held task or run go on."),
     "cancel": ("verbs", "Cancel a run, or a task with all its runs."),
     "retry": ("verbs", "Do a failed or held run again, keeping what succeeded."),
+    "fork": ("verbs", "Have a new run go on from an entry of another, with another result."),
     "matrix": ("matrix", "Show which rules have run which, how often, and for how long."),
     "var": ("variables", "Read and set the variables that rules load; secrets among them."),
     "check": ("checking", "Compile all rules, or PATHS, and report what is wrong."),

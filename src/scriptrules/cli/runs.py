@@ -96,6 +96,10 @@ def show_command(run: str, as_json: bool) -> None:
     facts += [("way out", way_out(shown))] if shown["exit"] else []
     facts += [("error", (error_text(shown["error"]), "bad"))] if shown["error"] else []
     print_facts(facts)
+    if len(shown["stack"]) > 1:
+        click.echo()
+        frames = [[frame["rule"], str(frame["line"] or ""), frame["run"], frame["name"]] for frame in shown["stack"]]
+        print_table(("CALLED BY, OUTERMOST FIRST", "LINE", "RUN", "TASK"), frames)
     if entries:
         click.echo()
         print_table(("SEQ", "LINE", "STATE", "TOOK", "ARGUMENTS", "RESULT"), [_row(entry) for entry in entries])

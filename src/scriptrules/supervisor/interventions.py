@@ -265,9 +265,9 @@ def on_answer(
     entry = _answerable(run, entries, seq, setting)
     given = msgspec.json.decode(value)
     if entry.name == "wait":
-        result: object = {"given": _given_to_wait(entry, entries, given)}
+        result: object = {"given": given_to_wait(entry, entries, given)}
     else:
-        result = _complete(entry, given) if entry.name in ("run", "emit", "return") else given
+        result = complete(entry, given) if entry.name in ("run", "emit", "return") else given
     decision = Decision(run)
     raw = msgspec.Raw(msgspec.json.encode(result))
     decision.records.append(EndRecord(now, entry.seq, EntryState.DONE, raw))
@@ -306,7 +306,7 @@ def _answerable(run: Run, entries: Sequence[Entry], seq: int | None, setting: Se
     return candidates[0]
 
 
-def _given_to_wait(entry: Entry, entries: Sequence[Entry], given: object) -> list[dict[str, object]]:
+def given_to_wait(entry: Entry, entries: Sequence[Entry], given: object) -> list[dict[str, object]]:
     """What somebody answers in place of everything that a wait waits for."""
     args = wait_args(entry.args)
     results = given if isinstance(given, list) else [given]
@@ -316,11 +316,11 @@ def _given_to_wait(entry: Entry, entries: Sequence[Entry], given: object) -> lis
     completed = []
     for seq, result in zip(targets, results, strict=True):
         target = entries[seq - 1]
-        completed.append({**_complete(target, result), "seq": seq, "name": name_of(target)})
+        completed.append({**complete(target, result), "seq": seq, "name": name_of(target)})
     return completed
 
 
-def _complete(entry: Entry, given: object) -> dict[str, object]:
+def complete(entry: Entry, given: object) -> dict[str, object]:
     """A result as an entry of this kind keeps it."""
     fields = given if isinstance(given, dict) and "status" in given else {}
     if is_generated(entry):

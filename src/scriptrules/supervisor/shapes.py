@@ -52,6 +52,21 @@ class RunShape(msgspec.Struct, frozen=True):
     ended: str | None
 
 
+class FrameShape(msgspec.Struct, frozen=True):
+    """A run on the stack: it stands at `line`, at entry `seq`, or has used nothing yet."""
+
+    run: str
+    rule: str
+    task: str
+    name: str  # of the task
+    seq: int | None
+    line: int | None
+
+
+class StackedRunShape(RunShape, frozen=True):
+    stack: list[FrameShape]  # who has called it, outermost first; the run itself is the last
+
+
 class EntryShape(msgspec.Struct, frozen=True):
     seq: int
     name: str
@@ -179,6 +194,27 @@ def entry_shape(entry: Entry) -> EntryShape:
 async def entries_of(store: Store, run: str) -> list[Entry]:
     """The entries of a run, as its journal says."""
     return journal.fold(map(journal.decode, await store.journal(run)))
+
+
+async def stack_of(store: Store, run: Run) -> list[FrameShape]:
+    """The calls that a run is in, outermost first, as the return addresses of the tasks say."""
+    frames: list[FrameShape] = []
+    seq: int | None = None  # of the run's entry that waits for the frame below it
+    at: Run | None = run
+    while at is not None:
+        task = await store.task(at.task)
+        entries = await entries_of(store, at.id)
+        place = entries[min(seq or len(entries), len(entries)) - 1] if entries else None
+        line = place.line if place else None
+        if at is run and run.error is not None and run.error.line is not None:
+            line = run.error.line
+        frames.append(
+            FrameShape(at.id, at.rule, at.task, task.name if task else "", place.seq if place else None, line)
+        )
+        called = task is not None and task.reply is not None and at.answers
+        seq = task.reply if task else None
+        at = await store.run(task.parent) if task is not None and task.parent is not None and called else None
+    return frames[::-1]
 
 
 async def tree_of(store: Store, task: Task) -> TreeShape:

@@ -1,4 +1,4 @@
-"""What people ask of tasks and runs: cancel, resume, step, edit, answer, drop, retry.
+"""What people ask of tasks and runs: cancel, resume, step, edit, answer, drop, retry, fork.
 
 Each becomes a decision like any other fact. Who asked for what stands in the audit, written with the decision; what was
 done for a request is not done again when the request is repeated.
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import msgspec
 
+from scriptrules import journal
 from scriptrules.clock import Clock
 from scriptrules.errors import BadTask, NotFound, NotPossible
-from scriptrules.model import RUN_FINAL, EntryState, RunState, Task, TaskState
+from scriptrules.model import RUN_FINAL, Control, EntryState, Run, RunState, Task, TaskState
 from scriptrules.store.protocol import Audit, Change, Filter, Pass, Store
 from scriptrules.supervisor import interventions
 from scriptrules.supervisor.breakpoints import Breakpoints, held_by
 from scriptrules.supervisor.decision import Decision, Setting
 from scriptrules.supervisor.driver import Driver
 from scriptrules.supervisor.entries import about_to_be_given, effective_of
-from scriptrules.supervisor.limits import RunLimits
+from scriptrules.supervisor.forking import on_fork
+from scriptrules.supervisor.limits import Admission, RunLimits
 from scriptrules.supervisor.live import LiveRun, LiveRuns
 from scriptrules.supervisor.matcher import Matcher
 from scriptrules.supervisor.rules import Rules
@@ -238,26 +240,61 @@ class Verbs:
         live = await self._live.get(id)
         if live.run.state not in (RunState.FAILED, RunState.HELD):
             raise NotPossible(f"Run {id} is {live.run.state}; only failed and held runs can be retried.")
-        newest = self._rules.newest(live.run.rule)
-        if newest is None and not pinned:
-            raise NotPossible(f"There is no rule {live.run.rule} any more. Restore it, or use --pinned.")
-        stays = pinned or newest is None
-        digest = live.run.digest if stays or newest is None else newest.digest
-        control = live.run.control if stays else self._rules.control_of(live.run.rule)
+        digest, control = self._source_for(live.run, pinned)
         change = Change()
         if live.run.state is RunState.FAILED:
             change.reopened.append((live.run.task, self._clock()))
         self._live.give_up(live)
         live.stale = False
-        admission = None
-        if live.run.state is RunState.FAILED and control is not None and control.limit is not None:
-            limit = msgspec.structs.replace(control.limit, full="queue")  # somebody wants just this one
-            admission = self._limits.ask(live.run.rule, limit, live.task)
+        admission = self._admission(live, control) if live.run.state is RunState.FAILED else None
         now = self._clock()
         decision = interventions.on_retry(live.run, live.entries, digest, from_start, now, control, admission)
         if admission is not None:
             self._limits.enter(decision.run, admission)
         await self._decide(live, decision, ask, change)
+
+    async def fork(self, id: str, seq: int, value: bytes, pinned: bool, ask: Ask) -> str:
+        """Have a new run go on from an entry of another with another result; returns its id.
+
+        Raises:
+            NotFound, NotPossible, BadTask: there is none, or this cannot be a result of it.
+        """
+        for done in await self._store.requested(ask.request) if ask.request else ():
+            if done.thing == id and done.detail is not None:
+                return str(msgspec.json.decode(done.detail)["fork"])
+        live = await self._live.get(id)
+        digest, control = self._source_for(live.run, pinned)
+        admission = self._admission(live, control)
+        records = [journal.decode(body) for body in await self._store.journal(id)]
+        entries = journal.fold(records)
+        now = self._clock()
+        fork = self._setting.new_id("r")
+        decision = on_fork(live.run, records, entries, seq, value, fork, digest, control, admission, now)
+        if admission is not None:
+            self._limits.enter(decision.run, admission)
+        forked = LiveRun(decision.run, live.task, [])
+        self._live.add(forked)
+        audit = ask.audit(now, id, fork=fork, seq=seq, result=msgspec.Raw(value))
+        change = Change(reopened=[(live.run.task, now)], audit=audit)
+        self._live.forget_idle(live)
+        await self._driver.decide_and_wait(forked, decision, change)
+        return fork
+
+    def _source_for(self, run: Run, pinned: bool) -> tuple[str, Control | None]:
+        """The source that a run is done again with, and how that controls it."""
+        newest = self._rules.newest(run.rule)
+        if newest is None and not pinned:
+            raise NotPossible(f"There is no rule {run.rule} any more. Restore it, or use --pinned.")
+        if pinned or newest is None:
+            return run.digest, run.control
+        return newest.digest, self._rules.control_of(run.rule)
+
+    def _admission(self, live: LiveRun, control: Control | None) -> Admission | None:
+        """The slot of a run that somebody wants, whatever else there is."""
+        if control is None or control.limit is None:
+            return None
+        limit = msgspec.structs.replace(control.limit, full="queue")
+        return self._limits.ask(live.run.rule, limit, live.task)
 
     # ---- breakpoints
 

@@ -42,6 +42,12 @@ class AnswerIn(VerbIn, frozen=True, forbid_unknown_fields=True, kw_only=True):
     seq: int | None = None  # of the entry, where the script is about to get several results
 
 
+class ForkIn(VerbIn, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    seq: Annotated[int, msgspec.Meta(ge=1)]  # the entry that gets another result
+    result: Json
+    pinned: bool = False  # with the source that it began with, not the newest
+
+
 class BulkIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which, and what else the verb needs. `dry_run` only counts."""
 
@@ -91,6 +97,9 @@ def operations(site: Site) -> list[Operation]:
     """The verbs, for tasks, for runs, and for many."""
     verbs = _Verbs(site)
     found = [Operation("GET", "/api/audit", verbs.audit, "Who did what.", answer=Page, query=AuditQuery)]
+    fork = "A new run that goes on from an entry of this one with another result; this one stays as it is."
+    path = "/api/runs/{id}/fork"
+    found.append(Operation("POST", path, verbs.fork, fork, answer=shapes.RunShape, body=ForkIn, role="operator"))
     for verb, (body, summary) in _BODIES.items():
         for kind, shape in (("tasks", shapes.TaskShape), ("runs", shapes.RunShape)):
             path = f"/api/{kind}/{{id}}/{verb}"
@@ -151,6 +160,12 @@ class _Verbs:
                 assert isinstance(settings, (AnswerIn, BulkIn))
                 seq = settings.seq if isinstance(settings, AnswerIn) else None
                 await self._verbs.answer(id, bytes(settings.result), seq, ask)
+
+    async def fork(self, request: Request) -> Response:
+        settings = decode_body(await read_body(request, self._body_max), ForkIn)
+        ask = Ask("fork", settings.who, settings.request_id)
+        run, result = str(request.path_params["id"]), bytes(settings.result)
+        return await self._shown(await self._verbs.fork(run, settings.seq, result, settings.pinned, ask))
 
     async def many(self, request: Request) -> Response:
         verb = request.url.path.split("/")[-1]

@@ -38,7 +38,7 @@ def operations(site: Site) -> list[Operation]:
     runs = _Runs(site)
     return [
         Operation("GET", "/api/runs", runs.many, "Runs, newest first.", answer=Page, query=RunsQuery),
-        Operation("GET", "/api/runs/{id}", runs.one, "One run.", answer=shapes.RunShape),
+        Operation("GET", "/api/runs/{id}", runs.one, "One run, and who has called it.", answer=shapes.StackedRunShape),
         Operation("GET", "/api/runs/{id}/journal", runs.journal, "The entries of a run.", answer=Page),
         Operation("GET", "/api/runs/{id}/logs", runs.logs, "What a run has logged.", answer=Page, query=LogsQuery),
     ]
@@ -54,7 +54,9 @@ class _Runs:
         return page([shapes.run_shape(run) for run in await self._store.runs(filter)], filter.limit)
 
     async def one(self, request: Request) -> Response:
-        return answer(shapes.run_shape(await self._run(request)))
+        run = await self._run(request)
+        fields = msgspec.structs.asdict(shapes.run_shape(run))
+        return answer(shapes.StackedRunShape(**fields, stack=await shapes.stack_of(self._store, run)))
 
     async def journal(self, request: Request) -> Response:
         run = await self._run(request)
