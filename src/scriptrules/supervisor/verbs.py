@@ -142,16 +142,20 @@ class Verbs:
         live = await self._live.get(id)
         if live.run.state is not RunState.HELD:
             raise NotPossible(f"Run {id} is {live.run.state}, not held.")
-        change = Change()
-        breakpoint = held_by(live.run.reason)
-        if breakpoint is not None:
-            before = bool(live.entries) and live.entries[-1].state is EntryState.HELD
-            places = live.entries[-1:] if before else about_to_be_given(live.entries, self._setting.blocking)
-            change.passes += [Pass(id, entry.seq, breakpoint) for entry in places]
+        change = Change(passes=self._passes_of(live))
         if step:
             self._breakpoints.step(id, change)
         decision = interventions.on_resume(live.run, live.entries, live.task, self._clock(), self._setting, step)
         await self._decide(live, decision, ask, change)
+
+    def _passes_of(self, live: LiveRun) -> list[Pass]:
+        """What is to be remembered when a run goes on from where a breakpoint holds it."""
+        breakpoint = held_by(live.run.reason)
+        if breakpoint is None:
+            return []
+        before = bool(live.entries) and live.entries[-1].state is EntryState.HELD
+        places = live.entries[-1:] if before else about_to_be_given(live.entries, self._setting.blocking)
+        return [Pass(live.run.id, entry.seq, breakpoint) for entry in places]
 
     async def edit(self, id: str, data: bytes, merge: bool, ask: Ask) -> None:
         """Give a held task other data, or the entry that a run is held before other arguments.
@@ -197,7 +201,8 @@ class Verbs:
             return
         live = await self._live.get(id)
         decision = interventions.on_answer(live.run, live.entries, value, seq, self._clock(), self._setting)
-        await self._decide(live, decision, ask, None, result=msgspec.Raw(value))
+        change = Change(passes=self._passes_of(live))
+        await self._decide(live, decision, ask, change, result=msgspec.Raw(value))
 
     async def _answer_call(self, caller: str, seq: int, value: bytes, ask: Ask) -> None:
         live = await self._live.get(caller)
