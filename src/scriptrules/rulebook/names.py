@@ -20,6 +20,7 @@ import msgspec
 from scriptrules.diagnostics import CODES, Diagnostic
 from scriptrules.errors import nearest
 from scriptrules.function import FunctionSpec
+from scriptrules.jobs import COMPUTED, JobType, mistakes, unknown_type
 
 LIBRARY = "lib"
 MOST = 50  # findings of a kind; whoever has more reads no more
@@ -31,6 +32,7 @@ class Words(msgspec.Struct, frozen=True):
 
     builtins: frozenset[str]  # everything, the injected functions too
     functions: dict[str, FunctionSpec]  # the injected functions
+    jobs: dict[str, JobType] = {}  # the types that `Job(...)` knows
 
 
 class _Scope:
@@ -165,6 +167,7 @@ def read(tree: ast.Module, words: Words, libraries: Mapping[str, ast.Module | No
     found = [
         *islice(_unknown_names(survey, words), MOST),
         *islice(_wrong_calls(survey, words), MOST),
+        *islice(_wrong_jobs(survey, words), MOST),
         *islice(_missing_imports(survey, shared), MOST),
         *islice(_vain_waits(survey, shared), MOST),
     ]
@@ -217,6 +220,46 @@ def _mistake(call: ast.Call, spec: FunctionSpec) -> tuple[ast.AST, str] | None:
     if missing:
         return call.func, f"{spec.name}() is called without {' and '.join(missing)}."
     return None
+
+
+def _wrong_jobs(survey: _Survey, words: Words) -> Iterator[Diagnostic]:
+    """`Job(...)` with a type that is not there, or a body that it cannot have, as far as they are written there."""
+    for call in survey.uses("Job"):
+        given = dict(zip(("type", "body"), call.args, strict=False))
+        given.update((keyword.arg, keyword.value) for keyword in call.keywords if keyword.arg is not None)
+        kind, body = given.get("type"), given.get("body")
+        if not isinstance(kind, ast.Constant) or not isinstance(kind.value, str):
+            continue
+        if kind.value not in words.jobs:
+            message, hint = unknown_type(kind.value, words.jobs)
+            yield _finding("SR402", kind, message, hint)
+        elif isinstance(body, ast.Dict):
+            yield from _wrong_body(body, words.jobs[kind.value])
+
+
+def _wrong_body(body: ast.Dict, kind: JobType) -> Iterator[Diagnostic]:
+    pairs = {
+        key.value: (key, value)
+        for key, value in zip(body.keys, body.values, strict=True)
+        if isinstance(key, ast.Constant) and isinstance(key.value, str)
+    }
+    for mistake in mistakes(kind, {key: _known(value) for key, (_, value) in pairs.items()}):
+        if mistake.key is not None:
+            yield _finding("SR402", pairs[mistake.key][mistake.kind != "unknown"], mistake.message, mistake.hint)
+        elif len(pairs) == len(body.keys):  # nothing else can be in it
+            yield _finding("SR402", body, mistake.message, mistake.hint)
+
+
+def _known(node: ast.expr) -> Any:
+    """A value of a body as far as it is known before it runs."""
+    match node:
+        case ast.Constant():
+            return node.value
+        case ast.List() | ast.Tuple() | ast.ListComp():
+            return []
+        case ast.Dict() | ast.DictComp():
+            return {}
+    return COMPUTED
 
 
 # ---- libraries

@@ -194,8 +194,8 @@ class Book:
         self.epoch = 0
         self.compiled: dict[str, Compiled] = {}
         self._builtins = builtins
-        self._words = checker.Words(frozenset(builtins), {spec.name: spec for spec in functions})
         self._types = {one.name: one for one in types}
+        self._words = checker.Words(frozenset(builtins), {spec.name: spec for spec in functions}, self._types)
         self._budget = budget
         self._announce = announce  # called with a rule's name before its filter is executed
         self._active: dict[str, str] = {}

@@ -13,10 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scriptrules.diagnostics import is_warning
+from scriptrules.flow.atoms import Type, leaves
+from scriptrules.flow.facts import analyse
+from scriptrules.model import Source
 from scriptrules.rulebook.composing import NODES_MAX, TEXT_MAX, Place, Scalar, plain_value
 from scriptrules.rulebook.declarative import KEYS as KNOWN
 from scriptrules.rulebook.declarative import VIA
-from yamlhelp import DOCKER, REPORT, form, found, load, python
+from yamlhelp import DOCKER, REPORT, SPECS, form, found, load, python
 
 # ---- the tree
 
@@ -146,6 +149,18 @@ def test_the_nodes_have_the_places_of_what_they_come_from() -> None:
 def test_what_stands_for_a_then_can_be_told_from_other_generated_tasks() -> None:
     emits = [n for n in ast.walk(form(REPORT).make()) if isinstance(n, ast.Call) and ast.unparse(n.func) == "emit"]
     assert {getattr(node, "via", None) for node in emits} == {VIA}
+
+
+def test_the_analysis_sees_what_follows() -> None:
+    functions = {spec.name: spec for spec in SPECS}
+    (facts,) = analyse(Source("r", "rules/r.yaml", REPORT), functions).rules
+    assert [leaf.name for leaf in leaves(facts.subsequents) if isinstance(leaf, Type)] == [
+        "report.ready", "report.failed", "ops.alert"
+    ]  # fmt: skip
+    assert {(edge.task, edge.via, edge.line) for edge in facts.edges} == {
+        ("report.ready", VIA, 18), ("report.failed", VIA, 18), ("ops.alert", VIA, 18)
+    }  # fmt: skip
+    assert [(start.host, start.line) for start in facts.starts] == [("locust", 7)]
 
 
 # ---- values
@@ -347,6 +362,23 @@ def test_comments_ignore_what_can_be_ignored_and_texts_are_no_comments() -> None
     assert found("then: a b # scriptrules: ignore[SR705]") == [("SR705", 1, 6), ("SR406", 1, 10)]
     (follow,) = load("on: a\nthen: a # scriptrules: ignore[SR408]")[0].then  # type: ignore[union-attr]
     assert follow.circle
+
+
+@pytest.mark.parametrize(
+    ("job", "findings"),
+    [
+        ('Job("Docker", {"host": h, "name": "n", "image": "i", "args": [x for x in h]}, then="a")', []),
+        ('Job("Docker", {**h, "cpus": 2})', []),
+        ("Job(h, {})", []),
+        ('Job("Dokker", {})', [("SR402", 15)]),
+        ('Job("Docker", {"host": h, "name": "n"})', [("SR402", 25)]),
+        ('Job("Docker", body={"hots": h, **h})', [("SR402", 31)]),
+        ('Job("Docker", {"args": "x", **h})', [("SR402", 34)]),
+    ],
+)
+def test_a_job_of_a_script_is_checked_as_far_as_it_is_written_there(job: str, findings: list[tuple[str, int]]) -> None:
+    _, problems = load(f"def main(h):\n    return {job}\n", "rules/r.py")
+    assert [(problem.code, problem.column) for problem in problems] == findings
 
 
 # ---- hostile files
