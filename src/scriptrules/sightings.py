@@ -115,8 +115,7 @@ def tally(generated: Iterable[Generated], ran: Iterable[Ran], names: Names) -> T
             cell = cells[place] = Cell(run.by, run.rule)
         if run.duration is None:
             cell.count += 1
-            if run.at > cell.last:
-                cell.last = run.at
+            cell.last = max(cell.last, run.at)
         else:
             _add(cell.durations, run.duration)
     for one in generated:

@@ -124,7 +124,7 @@ def test_a_filter_on_a_missing_field_does_not_hold(server: Server) -> None:
 
 
 def test_a_filter_that_never_ends_holds_and_harms_nobody_else(server: Server) -> None:
-    set_breakpoint(server, "work", name="slow", when='sum(n for n in range(10 ** 12)) > 0')
+    set_breakpoint(server, "work", name="slow", when="sum(n for n in range(10 ** 12)) > 0")
     id = server.send("work", n=1)
     other = server.send("worked", n=1)
     assert server.wait_task(other)["state"] == "done"
@@ -236,7 +236,9 @@ def test_a_resumed_run_does_not_stop_at_the_same_place_again(server: Server) -> 
 
 
 def test_a_breakpoint_in_the_middle_of_a_slice_commits_what_stands_before_it(server: Server) -> None:
-    server.rule("many", 'on = "many"\ndef main():\n    for n in range(5):\n        emit("worked", n=n)\n    return "end"\n')
+    server.rule(
+        "many", 'on = "many"\ndef main():\n    for n in range(5):\n        emit("worked", n=n)\n    return "end"\n'
+    )
     eventually(lambda: "many" in {rule["rule"] for rule in server.get("/api/rules")["items"]}, "the rule")
     set_breakpoint(server, "many", at="before:emit", when='entry.args["data"]["n"] == 3')
     id = server.send("many")
