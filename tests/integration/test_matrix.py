@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -152,3 +153,36 @@ def test_the_matrix_since_a_time_says_which_days_it_counts(used: Project) -> Non
     assert "by day (UTC)" in since.err
     assert used("matrix", "--since", "soon").status == 2
     assert used("matrix", "--json", "--format", "csv").status == 2
+
+
+# ---- what nobody has foreseen
+
+WATCHER = """
+from pathlib import Path
+from scriptrules import hookimpl
+
+@hookimpl
+def scriptrules_unpredicted(rule, task, via):
+    with (Path(__file__).parent / "heard").open("a") as stream:
+        stream.write(f"{rule} {task} {via}\\n")
+"""
+
+
+def test_a_task_that_nobody_has_foreseen_is_logged_and_told_to_plugins_once() -> None:
+    with project() as server:
+        server.rule("plain", 'on = "plain"\n\n\ndef main(n):\n    emit("plain.done", n=n)\n')
+        (server.folder / "plugins").mkdir(exist_ok=True)
+        (server.folder / "plugins" / "watcher.py").write_text(WATCHER)
+        server.start()
+        server.request("POST", "/api/breakpoints", b'{"on": ["plain"], "at": "before:emit"}')
+        for name in ("plain.done", "plain.other", "plain.other"):  # a person changes what the rule was foreseen to do
+            task = server.send("plain", n=1)
+            run = server.wait_run(task, {"held"})
+            server.request("POST", f"/api/runs/{run['id']}/edit", json.dumps({"set": {"name": name}}).encode())
+            server.request("POST", f"/api/runs/{run['id']}/resume", b"{}")
+            server.wait_task(task)
+        heard = server.folder / "plugins" / "heard"
+        eventually(heard.exists, "the plugin has heard of it")
+        assert heard.read_text() == "plain plain.other emit\n"
+        (event,) = [event for event in server.events() if event["event"] == "flow.unpredicted"]
+        assert (event["rule"], event["task"], event["via"]) == ("plain", "plain.other", "emit")

@@ -49,6 +49,7 @@ class Decision(msgspec.Struct):
     run: Run
     records: list[Record] = []
     tasks: list[Task] = []
+    ways: list[str] = []  # the function that generates each of `tasks`
     wakes: list[Wake] = []
     done: list[Wake] = []
     variables: list[Variable] = []

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 
 from scriptrules.flow.online import predicts
 from scriptrules.flow.shapes import Facts, RuleFacts
-from scriptrules.journal import HoldRecord, SliceRecord
 from scriptrules.model import Run, Task, TaskState
 from scriptrules.sightings import NAMES_MAX, OUTSIDE, SENT, Generated, Ran
 from scriptrules.store.protocol import Change, TaskMove
@@ -27,7 +26,7 @@ def note_decision(live: LiveRun, decision: Decision, change: Change) -> None:
             live.generated = {
                 (generate_args(entry.args).name, entry.name) for entry in live.entries if entry.name in GENERATING
             }
-        for via, task in zip(_ways(live, decision), decision.tasks, strict=True):
+        for via, task in zip(decision.ways, decision.tasks, strict=True):
             first = (task.name, via) not in live.generated
             live.generated.add((task.name, via))
             delay = max(task.created - run.created, 0)
@@ -42,22 +41,6 @@ def note_match(task: Task, move: TaskMove, runs: Iterable[Run], change: Change) 
     if task.parent is None and move.state is not TaskState.HELD:
         change.generated.append(Generated(OUTSIDE, task.name, SENT, "", task.created))
     change.ran += [Ran(task.by or OUTSIDE, run.rule, run.created) for run in runs]
-
-
-def _ways(live: LiveRun, decision: Decision) -> list[str]:
-    """The functions that the tasks of a decision come from: entries of its slice, or one that was held till now."""
-    held = {record.seq for record in decision.records if isinstance(record, HoldRecord) and record.reason is not None}
-    names: list[str] = []
-    seq = len(live.entries)
-    for record in decision.records:
-        if isinstance(record, HoldRecord) and record.reason is None:
-            names.append(live.entries[record.seq - 1].name)
-        elif isinstance(record, SliceRecord):
-            for name, _, _ in record.entries:
-                seq += 1
-                if seq not in held:
-                    names.append(name)
-    return [name for name in names if name in GENERATING]
 
 
 class Surprises:

@@ -237,6 +237,7 @@ def carry_out(
             given = generate_args(args)
             child = _child(run, task, given, seq if name == "call" else None, now, waited, setting)
             decision.tasks.append(child)
+            decision.ways.append(name)
             if name == "call":
                 decision.wakes.append(Wake(run.id, seq, "call", child.id))
             return child
