@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from scriptrules.model import Task, TaskState
 from scriptrules.sightings import (
     DAY,
     DAYS_KEPT,
@@ -23,6 +25,7 @@ from scriptrules.sightings import (
     micros_of,
     quantile,
 )
+from scriptrules.store._sqlite_queries import QUERIES
 from scriptrules.store.memory import MemoryStore
 from scriptrules.store.protocol import Change, Committed, Store
 from scriptrules.store.sqlite import SqliteStore
@@ -160,30 +163,46 @@ def test_names_stay_known_in_the_next_life_of_a_store(tmp_path: Path) -> None:
 
 
 def test_what_is_read_does_not_grow_with_the_number_of_tasks(tmp_path: Path) -> None:
-    """The rows that are read are counted, not the time that it takes: they are as many after 100,000 as after 100."""
+    """The rows and the steps of SQLite are counted, not the time: they are as many after 100,000 tasks as after 100."""
     path = tmp_path / "state.db"
 
-    def rows() -> int:
-        with sqlite3.connect(path) as connection:
-            tables = ("matrix", "matrix_durations", "edges", "edge_delays")
-            return sum(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables)
+    def cost() -> tuple[int, int]:
+        steps = 0
+
+        def step() -> None:
+            nonlocal steps
+            steps += 1
+
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.set_progress_handler(step, 1)
+            rows = [
+                row
+                for name, parameters in (("matrix", [0]), ("matrix_durations", [0]), ("edges", []), ("edge_delays", []))
+                for row in connection.execute(QUERIES[name], parameters)
+            ]
+        return len(rows), steps
 
     async def fill(store: Store) -> None:
-        read = []
+        costs = []
         done = 0
         for upto in (100, 100_000):
             while done < upto:
                 many = range(done, done + 100)
                 change = Change(
+                    tasks=[Task(f"t{n:06}", f"n.{n % 20}", b"{}", TaskState.DONE, NOW, NOW, f"t{n:06}") for n in many],
                     generated=[emitted(f"n.{n % 20}", delay=n % 100 * SECOND) for n in many],
-                    ran=[Ran("a", f"b{n % 10}", NOW, n % 100 * SECOND) for n in many],
+                    ran=[
+                        run for n in many for run in (Ran("a", f"b{n % 10}", NOW), Ran("a", "c", NOW, n % 100 * SECOND))
+                    ],
                 )
-                await commit(store, change) if upto == 100 else store.submit(change, lambda _: None)
+                store.submit(change, lambda _: None)
                 done += 100
             await commit(store, Change())
-            read.append((rows(), len(await store.matrix()), len(await store.edges())))
-        assert read[0] == read[1]
+            costs.append(cost())
+        assert costs[0] == costs[1]
         assert sum(edge.count for edge in await store.edges()) == 100_000
+        assert sum(cell.count for cell in await store.matrix()) == 100_000
+        assert await store.task("t099999") is not None
 
     run_with(SqliteStore(path), fill)
 
