@@ -165,6 +165,42 @@ class MatrixJson(TypedDict):
     cells: list[CellJson]
 
 
+class FailedJson(TypedDict):
+    id: str
+    detail: str
+
+
+class OutcomeJson(TypedDict):
+    matched: int
+    changed: int
+    failed: list[FailedJson]
+
+
+class BreakpointJson(TypedDict):
+    name: str
+    on: list[str]
+    at: str
+    when: str | None
+    created: str | None
+    by: str
+    file: bool
+    problems: list[str]
+
+
+class CaughtJson(TypedDict):
+    task: str
+    name: str
+    run: str | None
+    seq: int | None
+    error: str | None
+
+
+class PreviewJson(TypedDict):
+    looked_at: int
+    caught: int
+    items: list[CaughtJson]
+
+
 class Unreachable(ScriptrulesError):
     """No server answers. Start one with `scriptrules serve`, or set SCRIPTRULES_URL."""
 
@@ -284,18 +320,43 @@ class Client:
         made: RunJson = self._request("POST", f"/api/runs/{quote(id, safe='')}/fork", body)
         return made
 
-    def verb(self, id: str, verb: str, **settings: bool) -> TaskJson | RunJson:
-        """Have a task or a run cancelled, resumed or retried; returns what became of it.
+    def verb(self, id: str, verb: str, **settings: Json) -> TaskJson | RunJson:
+        """Do something to a task or a run; returns what became of it.
 
         Args:
-            verb: "cancel", "resume" or "retry".
-            settings: of retry: pinned, from_start.
+            verb: "cancel", "resume", "step", "edit", "answer", "drop" or "retry".
+            settings: of any: who, request_id; of retry: pinned, from_start; of edit: data or set; of answer: result.
         """
         kind = "runs" if id.startswith("r") else "tasks"
         changed: TaskJson | RunJson = self._request(
             "POST", f"/api/{kind}/{quote(id, safe='')}/{verb}", _encode(settings)
         )
         return changed
+
+    def bulk(self, verb: str, **settings: Json) -> OutcomeJson:
+        """Do something to all that filters select: name, rule, reason, since, until; `dry_run` only counts."""
+        outcome: OutcomeJson = self._request("POST", f"/api/bulk/{verb}", _encode(settings))
+        return outcome
+
+    # ---- breakpoints
+
+    def breakpoints(self) -> list[BreakpointJson]:
+        """Those in force, and files that could not become one."""
+        items: list[BreakpointJson] = self._request("GET", "/api/breakpoints")["items"]
+        return items
+
+    def set_breakpoint(self, body: Mapping[str, Json]) -> BreakpointJson:
+        """Put a breakpoint in force: on, at, when, name, who."""
+        made: BreakpointJson = self._request("POST", "/api/breakpoints", _encode(body))
+        return made
+
+    def preview_breakpoint(self, body: Mapping[str, Json]) -> PreviewJson:
+        """What a breakpoint would have caught among the newest thousand tasks."""
+        found: PreviewJson = self._request("POST", "/api/breakpoints/preview", _encode(body))
+        return found
+
+    def remove_breakpoint(self, name: str, who: str) -> None:
+        self._request("DELETE", f"/api/breakpoints/{quote(name, safe='')}?{urlencode({'who': who})}")
 
     # ---- variables
 

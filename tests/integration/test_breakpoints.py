@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -236,9 +239,8 @@ def test_a_resumed_run_does_not_stop_at_the_same_place_again(server: Server) -> 
 
 
 def test_a_breakpoint_in_the_middle_of_a_slice_commits_what_stands_before_it(server: Server) -> None:
-    server.rule(
-        "many", 'on = "many"\ndef main():\n    for n in range(5):\n        emit("worked", n=n)\n    return "end"\n'
-    )
+    text = 'on = "many"\ndef main():\n    for n in range(5):\n        emit("worked", n=n)\n    return "end"\n'
+    server.rule("many", text)
     eventually(lambda: "many" in {rule["rule"] for rule in server.get("/api/rules")["items"]}, "the rule")
     set_breakpoint(server, "many", at="before:emit", when='entry.args["data"]["n"] == 3')
     id = server.send("many")
@@ -394,3 +396,46 @@ def test_a_preview_says_what_it_would_have_caught_and_holds_nothing(server: Serv
     found = post(server, "/api/breakpoints/preview", on=["*"], at="before:emit", when='entry.args["data"]["n"] == 3')
     assert [item["task"] for item in found["items"]] == [ids[3]]
     assert server.get("/api/breakpoints")["items"] == []
+
+
+# ---- the command line
+
+
+def command(server: Server, *words: str, code: int = 0) -> str:
+    environ = {**os.environ, "SCRIPTRULES_URL": f"http://127.0.0.1:{server.port}"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "scriptrules", *words], env=environ, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == code, ended.stderr + ended.stdout
+    return ended.stdout if code == 0 else ended.stderr
+
+
+def test_breakpoints_by_the_command_line(server: Server) -> None:
+    name = command(server, "break", "add", "work", "--when", 'task["n"] > 1').strip()
+    assert name in command(server, "break", "list")
+    one, two, three = (server.send("work", n=n) for n in (2, 3, 4))
+    for id in (one, two, three):
+        server.wait_task(id, {"held"})
+    assert f"breakpoint:{name}" in command(server, "held")
+    command(server, "edit", one, "n:=7")
+    command(server, "resume", one)
+    assert server.wait_task(one)["data"] == {"n": 7}
+    assert command(server, "drop", "--reason", f"breakpoint:{name}", "--dry-run") == "2 would be meant\n"
+    assert command(server, "drop", "--reason", f"breakpoint:{name}") == "2 of 2\n"
+    assert server.task(two)["state"] == "dropped"
+    assert "Give either an id, or filters" in command(server, "resume", code=2)
+    command(server, "break", "rm", name)
+    assert json.loads(command(server, "break", "list", "--json")) == {"items": [], "next": None}
+    assert command(server, "break", "add", "work", "--preview").startswith("3 of the newest")
+    who = {audit["who"] for audit in server.get("/api/audit")["items"]}
+    assert who, "each has a name"
+    assert "-" not in who
+
+
+def test_an_answer_by_the_command_line(server: Server) -> None:
+    set_breakpoint(server, "work", at="before:run")
+    id = server.send("work", n=1)
+    run = server.wait_run(id, {"held"})["id"]
+    command(server, "answer", run, "--result", '{"n": 11}')
+    assert server.wait_run(id, {"done"})["value"] == 1
+    assert started(server) == []
