@@ -106,8 +106,7 @@ def drop_command(id: str | None, **given: Any) -> None:
 @click.argument("words", nargs=-1, metavar="[ID] [k=v | k:=JSON]...")
 @click.option("--data", metavar="JSON", help="All of it anew, as a JSON object; - reads standard input.")
 @_filtering
-@click.pass_context
-def edit_command(context: click.Context, words: tuple[str, ...], data: str | None, **given: Any) -> None:
+def edit_command(words: tuple[str, ...], data: str | None, **given: Any) -> None:
     """Change the data of a held task, or the arguments of the entry that a run is held before.
 
     \b
@@ -115,6 +114,7 @@ def edit_command(context: click.Context, words: tuple[str, ...], data: str | Non
     scriptrules edit r1k82c… image=registry.example/uploads:3
     The original is kept, and a replay compares that one.
     """
+    context = click.get_current_context()
     named = bool(words) and "=" not in words[0]
     id = check_id(context, context.command.params[0], words[0]) if named else None
     fields = words[named:]
