@@ -141,6 +141,7 @@ class _Analysis:
             line=self._line(),
             on=said.on,
             has_on="on" in self.assigned or "schedule" in self.assigned,
+            filtered=bool(label),
             fallback=self.entry.nomatch if self.entry else said.nomatch,
             priority=said.priority,
             enabled=said.enabled,

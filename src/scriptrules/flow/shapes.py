@@ -60,6 +60,7 @@ class RuleFacts(msgspec.Struct, frozen=True):
     line: int = 1  # of main, or of the entry
     on: list[str] = []
     has_on: bool = True
+    filtered: bool = False  # it has a filter, so not every task of a name that fits runs it
     fallback: bool = False
     priority: int = 0
     enabled: bool = True
