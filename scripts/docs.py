@@ -50,6 +50,7 @@ What `scriptrules check`, the log and errors mean by a code. Made by `scripts/do
 | SR1xx, SR2xx | the sandbox refuses the code: it would lead out, or make a replay differ |
 | SR3xx | the file is no rule yet |
 | SR4xx | warnings: the rule becomes active all the same, see below |
+| SR5xx | warnings that all rules together give rise to, of `scriptrules check` only |
 | SR6xx | what ended a run |
 | SR7xx | the declarative rule is none yet |
 | SR8xx, SR9xx | errors of scriptrules itself |
@@ -66,8 +67,8 @@ out, by `check` and by the server. Where the line ends a text that spans several
 stands for all of them.
 
 Only those findings can be ignored without which the rule means the same: SR302, a name that nothing reads, and the
-warnings SR401 to SR404, SR407 and SR408, where the author knows better than the analysis. Everything else is refused by
-the sandbox or leaves the rulebook nothing to work with, and no comment changes that: an ignore of such a code is itself
+warnings SR401 to SR404, SR407, SR408 and SR5xx, where the author knows better than the analysis. Everything else is
+refused by the sandbox or leaves the rulebook nothing to work with, and no comment changes that: an ignore of such a code is itself
 reported (SR406), so that nobody believes it. An ignore that ignores nothing is reported too (SR405).
 """
 

@@ -160,6 +160,28 @@ class CellJson(TypedDict):
     predicted: bool
 
 
+class GraphEdgeJson(TypedDict):
+    rule: str
+    task: str
+    via: str
+    certainty: str
+    condition: str
+    line: int | None
+    seen: int
+    first_seen: str | None
+    last_seen: str | None
+    status: str | None
+    reason: str
+    returns: list[str]
+
+
+class GraphJson(TypedDict):
+    nodes: list[dict[str, str]]
+    edges: list[GraphEdgeJson]
+    matches: list[dict[str, str]]
+    subsequents: dict[str, Json]
+
+
 class MatrixJson(TypedDict):
     since: str | None
     cells: list[CellJson]
@@ -272,6 +294,11 @@ class Client:
         """What is likely to follow from the runs of a task that are under way, the likeliest first."""
         items: list[NextJson] = self._request("GET", f"/api/tasks/{quote(id, safe='')}/next")["items"]
         return items
+
+    def graph(self) -> GraphJson:
+        """Which rules can generate which tasks, and what was seen of it."""
+        graph: GraphJson = self._request("GET", "/api/graph")
+        return graph
 
     def matrix(self, since: str | None = None) -> MatrixJson:
         """Which rules have run which, and can."""

@@ -1,8 +1,8 @@
 """What is wrong with a rule: the codes, what each means, the record that carries one, and how it is shown.
 
 The first digit says what a finding costs. SR1xx and SR2xx: the sandbox refuses the code. SR3xx: it is no rule yet.
-SR4xx: warnings, with which the rule becomes active all the same. SR6xx: what ends a run. SR7xx: a declarative rule is
-none yet. SR8xx and SR9xx are errors of scriptrules itself (`scriptrules.errors`).
+SR4xx: warnings, with which the rule becomes active all the same; SR5xx too, of all rules together. SR6xx: what ends a
+run. SR7xx: a declarative rule is none yet. SR8xx and SR9xx are errors of scriptrules itself (`scriptrules.errors`).
 
 Tried and rejected: a severity in each record, and letting authors ignore any code. The code decides both: an ignored
 refusal would either be a hole in the sandbox or a comment that says it is none, so only those findings can be ignored
@@ -209,7 +209,7 @@ CODES: dict[str, CodeInfo] = {
     "SR406": CodeInfo(
         "cannot be ignored",
         "The sandbox, or the rulebook, cannot do without it; the comment changes nothing.",
-        "Remove the comment, and correct the line; only SR302, SR401 to SR404, SR407 and SR408 can be ignored.",
+        "Remove the comment, and correct the line; only SR302, SR401 to SR404, SR407, SR408 and SR5xx can be.",
     ),
     "SR407": CodeInfo(
         "a space in an argument",
@@ -221,6 +221,72 @@ CODES: dict[str, CodeInfo] = {
         "a circle of rules",
         "Each of the rules generates what starts the next, so they never end by themselves.",
         "Take a task out of a `then`, or see to it that a `when` ends the circle.",
+        ignorable=True,
+    ),
+    "SR501": CodeInfo(
+        "a task that nobody handles",
+        "A rule generates it, and no rule is for it, so it ends as unmatched.",
+        "Correct the name, or add a rule whose `on` fits.",
+        ignorable=True,
+    ),
+    "SR502": CodeInfo(
+        "a rule that nobody runs",
+        "No rule generates its task, but one generates a task of nearly that name which no rule is for.",
+        "Correct one of the two names.",
+        ignorable=True,
+    ),
+    "SR503": CodeInfo(
+        "a circle without a wait",
+        "Rules that start one another and wait for nothing outside go on at once, until hop_max holds the task.",
+        "Leave one of the steps out under a condition that ends it, or sleep() between.",
+        ignorable=True,
+    ),
+    "SR504": CodeInfo(
+        "a rule for everything that generates",
+        "Without `on` and `when` it also runs on the tasks that it generates itself, and on theirs.",
+        'Write on = "…", or a `when`.',
+        ignorable=True,
+    ),
+    "SR505": CodeInfo(
+        "a call that nobody answers",
+        "Only a rule whose `on` names the task literally answers a call, so the caller would be held.",
+        "Correct the name, or add the rule.",
+        ignorable=True,
+    ),
+    "SR506": CodeInfo(
+        "a call that several answer",
+        "Which value is meant cannot be said, so the caller would be held.",
+        "Give one of them another name, or a higher priority.",
+        ignorable=True,
+    ),
+    "SR507": CodeInfo(
+        "a recursion without an end",
+        "Every path through the function leads back into it.",
+        "Return before the call where there is nothing left to be done.",
+        ignorable=True,
+    ),
+    "SR508": CodeInfo(
+        "a host that is not configured",
+        "What run() asks of it fails at wait().",
+        "Correct the name, or add the host to scriptrules.toml.",
+        ignorable=True,
+    ),
+    "SR509": CodeInfo(
+        "an option that the executor does not have",
+        "It refuses the execution, which fails at wait().",
+        "Correct the option, or leave it out.",
+        ignorable=True,
+    ),
+    "SR510": CodeInfo(
+        "code that is never reached",
+        "What stands before it always returns, raises, fails or goes on for ever.",
+        "Remove it, or correct what stands before.",
+        ignorable=True,
+    ),
+    "SR511": CodeInfo(
+        "a field that no task ever had",
+        "A filter that reads a missing field does not hold, so the rule never runs.",
+        "Correct the name of the field.",
         ignorable=True,
     ),
     "SR600": CodeInfo(
@@ -256,7 +322,7 @@ CODES: dict[str, CodeInfo] = {
 
 def is_warning(code: str) -> bool:
     """Whether a rule with such a finding becomes active all the same."""
-    return code.startswith("SR4")
+    return code.startswith(("SR4", "SR5"))
 
 
 def lines_of(text: str) -> list[str]:

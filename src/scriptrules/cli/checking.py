@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from scriptrules.cli.formats import Finding
     from scriptrules.config import Config
     from scriptrules.diagnostics import Diagnostic
+    from scriptrules.flow.findings import World
+    from scriptrules.flow.shapes import Facts
     from scriptrules.model import Source
     from scriptrules.plugins.manager import PluginInfo
     from scriptrules.rulebook.files import Unreadable
@@ -36,10 +38,11 @@ def check_command(
     """Compile all rules, or PATHS, and report what is wrong.
 
     PATHS are rule files or folders of them. Needs no server; no rule is executed. Exit status 1 if anything is found,
-    be it a warning (SR4xx) with which the rule becomes active all the same.
+    be it a warning (SR4xx, SR5xx) with which the rule becomes active all the same. SR5xx come from all rules together:
+    names that nobody handles, circles, calls that nobody answers, hosts that are not configured.
 
     A line that ends with `# scriptrules: ignore[SR401]` (or several codes, with commas) is not reported for these.
-    Only SR302, SR401 to SR404, SR407 and SR408 can be ignored, never what the sandbox refuses. `scriptrules
+    Only SR302, SR401 to SR404, SR407, SR408 and SR5xx can be ignored, never what the sandbox refuses. `scriptrules
     explain-code CODE` tells more of a code.
     """
     if as_json and output_format not in (None, "json"):
@@ -121,13 +124,30 @@ async def _check_all(settings: Config, sources: list[Source]) -> tuple[list[Find
 
     async with Compiler(settings) as compiler:
         found = await asyncio.gather(*(compiler.findings(source) for source in sources))
-    in_circles = circles(compiler.facts)
+        in_circles = circles(compiler.facts)
+        together = await of_all(compiler, sources)
     findings = [
         finding_of(problem, source.text, source.file)
         for source, problems in zip(sources, found, strict=True)
-        for problem in (*problems, *in_circles.get(source.rule, ()))
+        for problem in (*problems, *in_circles.get(source.rule, ()), *together.get(source.rule, ()))
     ]
     return findings, [plugin for plugin in compiler.plugins.found() if plugin.problem]
+
+
+async def of_all(compiler: Compiler, sources: list[Source]) -> dict[str, list[Diagnostic]]:
+    """What is wrong with rules as seen from all rules (SR5xx), by rule file.
+
+    The others of the folder count, whichever of them are looked at.
+    """
+    from scriptrules.flow.findings import findings
+    from scriptrules.rulebook.files import is_declarative
+
+    facts = await compiler.analyse(sources)
+    told = findings(facts, compiler.world)
+    for source in sources:
+        if is_declarative(source.file):  # SR707 and the job types say that of them
+            told[source.rule] = [one for one in told.get(source.rule, []) if one.code not in ("SR508", "SR509")]
+    return told
 
 
 class Compiler:
@@ -145,6 +165,7 @@ class Compiler:
         self.pool: Pool = Pool(workers, limits, wire.Budget(), specs, settings.sandbox.hard_seconds, jobs=jobs)
         self.facts: dict[str, Metadata] = {}  # of each rule that was found to be one
         self._hosts = settings.host_kinds
+        self._rules = settings.rules_dir
 
     async def __aenter__(self) -> Compiler:
         await self.pool.start()
@@ -152,6 +173,24 @@ class Compiler:
 
     async def __aexit__(self, *_: object) -> None:
         await self.pool.close()
+
+    @property
+    def world(self) -> World:
+        """What rules can ask for besides one another."""
+        from scriptrules.flow.findings import World
+        from scriptrules.jobs import COMMON
+
+        types = self.plugins.job_types.values()
+        return World(self._hosts, {one.executor: frozenset(one.keys) - frozenset(COMMON) for one in types})
+
+    async def analyse(self, sources: list[Source]) -> dict[str, Facts]:
+        """The facts of these rules and of all others in the folder, by rule file."""
+        from scriptrules.rulebook.files import read_all
+
+        every = {**read_all(self._rules)[0], **{source.rule: source for source in sources}}
+        rules = [source for rule, source in every.items() if not rule.startswith("lib/")]
+        found = await asyncio.gather(*map(self.pool.analyse, rules))
+        return {source.rule: facts for source, facts in zip(rules, found, strict=True) if facts is not None}
 
     async def findings(self, source: Source) -> list[Diagnostic]:
         """What is wrong with a source, but not with the libraries that it uses: each is one itself.

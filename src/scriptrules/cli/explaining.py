@@ -40,12 +40,13 @@ def explanations() -> dict[str, dict[str, Any]]:
     """
     from scriptrules import errors
     from scriptrules.cli.examples import EXAMPLES
+    from scriptrules.cli.flow_examples import FLOW_EXAMPLES
     from scriptrules.cli.yaml_examples import YAML_EXAMPLES
     from scriptrules.diagnostics import CODES, is_warning
 
     found: dict[str, dict[str, Any]] = {}
     for code, info in CODES.items():
-        wrong, right = YAML_EXAMPLES.get(code) or EXAMPLES[code]
+        wrong, right = YAML_EXAMPLES.get(code) or FLOW_EXAMPLES.get(code) or EXAMPLES[code]
         found[code] = {
             "code": code,
             "title": info.title,

@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name: module, summary
     "cancel": ("verbs", "Cancel a run, or a task with all its runs."),
     "retry": ("verbs", "Do a failed or held run again, keeping what succeeded."),
     "fork": ("verbs", "Have a new run go on from an entry of another, with another result."),
+    "graph": ("graph", "Show which rules can generate which tasks, and which rules these reach."),
     "matrix": ("matrix", "Show which rules have run which, how often, and for how long."),
     "var": ("variables", "Read and set the variables that rules load; secrets among them."),
     "check": ("checking", "Compile all rules, or PATHS, and report what is wrong."),

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from scriptrules.diagnostics import Rejected
+from scriptrules.diagnostics import CODES, Rejected
 from scriptrules.flow.atoms import Atom, Branch, Case, List
 from scriptrules.flow.conditions import written
 from scriptrules.flow.core import Arguments, Dead, Frame, TooComplex
@@ -35,7 +35,8 @@ from scriptrules.flow.values import (
 )
 from scriptrules.function import FunctionSpec
 from scriptrules.model import Source
-from scriptrules.rulebook import declarative, metadata
+from scriptrules.rulebook import declarative, ignores, metadata
+from scriptrules.rulebook.composing import comments as yaml_comments
 from scriptrules.rulebook.files import is_declarative
 from scriptrules.rulebook.index import EVERYTHING, is_literal
 
@@ -64,7 +65,8 @@ def analyse(source: Source, functions: Mapping[str, FunctionSpec]) -> Facts:
         libraries = {name: parsed for name, text in source.libraries.items() if (parsed := _parsed(text)) is not None}
         said, _ = metadata.read(tree, source.text, source.rule)
         entries: list[metadata.TableEntry | None] = [*said.table] or [None]
-        return Facts([_Analysis(source, functions, tree, libraries, said, entry).facts() for entry in entries])
+        rules = [_Analysis(source, functions, tree, libraries, said, entry).facts() for entry in entries]
+        return Facts(rules, _ignored(source))
     except Exception:  # a mistake of the analysis is no reason to know nothing of the other rules
         return given_up(source.rule, TOO_COMPLEX)
     finally:
@@ -80,6 +82,13 @@ def _parsed(text: str) -> ast.Module | None:
             return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+
+
+def _ignored(source: Source) -> dict[str, list[int]]:
+    """The lines on which comments have findings of the graph ignored."""
+    comments = yaml_comments if is_declarative(source.file) else ignores.python_comments
+    found = {code: sorted(ignores.lines(source.text, code, comments)) for code in CODES if code.startswith("SR5")}
+    return {code: lines for code, lines in found.items() if lines}
 
 
 def _declared(text: str) -> ast.Module | None:

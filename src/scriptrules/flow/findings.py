@@ -13,12 +13,12 @@ import msgspec
 
 from scriptrules.diagnostics import CODES, Diagnostic
 from scriptrules.errors import nearest
-from scriptrules.flow.graph import ANYTHING, Graph, GraphEdge, graph, meets, steps
+from scriptrules.flow.graph import ANYTHING, Graph, GraphEdge, Patterns, Reaching, graph, steps
 from scriptrules.flow.online import fits, joined
 from scriptrules.flow.shapes import Certainty, Facts, RuleFacts, Via
 from scriptrules.rulebook.index import EVERYTHING, is_literal
 
-TABLE_SEPARATOR = ":"
+CANDIDATES_MAX = 500  # for the nearest name: it takes 10 microseconds each
 MENTIONED = 5  # rules or names in one sentence
 
 
@@ -40,80 +40,75 @@ def findings(files: Mapping[str, Facts], world: World) -> dict[str, list[Diagnos
     """
     rules = [facts for file in files.values() for facts in file.rules if facts.enabled]
     whole = graph(rules, joined([(facts, "") for facts in rules], []))
+    known = {facts.rule: file for file, found in files.items() for facts in found.rules}
     found: dict[str, list[Diagnostic]] = {}
     for rule, problem in _all(rules, whole, world):
-        file = rule if rule in files else rule.rpartition(TABLE_SEPARATOR)[0]
-        ignored = files[file].ignored.get(problem.code, []) if file in files else []
+        file = known[rule]
+        ignored = files[file].ignored.get(problem.code, [])
         problems = found.setdefault(file, [])
         if problem.line not in ignored and problem not in problems:
             problems.append(problem)
-    return {file: sorted(problems, key=lambda one: (one.line, one.code)) for file, problems in found.items() if problems}
+    return {
+        file: sorted(problems, key=lambda one: (one.line, one.code)) for file, problems in found.items() if problems
+    }
 
 
 def _all(rules: list[RuleFacts], whole: Graph, world: World) -> Iterator[tuple[str, Diagnostic]]:
-    yield from _unhandled(rules, whole, world)
-    yield from _never_sent(rules, whole, world)
+    handling = [facts for facts in rules if not facts.fallback]
+    own = [(pattern, facts) for facts in handling for pattern in facts.on]
+    patterns = Patterns([*own, *((use.name, facts) for facts in rules for use in facts.received)])
+    lonely = {
+        edge.task: edge for edge in whole.edges if is_literal(edge.task) and not patterns.fitting(edge.task)
+    }  # fmt: skip
+    for edge in whole.edges:
+        if edge.task in lonely and edge.via != Via.CALL and edge.certainty != Certainty.UNKNOWN:
+            message = f"no rule handles {edge.task!r}{_nearest(edge.task, patterns.literal)}"
+            yield edge.rule, _problem("SR501", edge.line or 1, message)
+    yield from _never_sent(handling, whole, world, sorted(lonely))
     yield from _cycles(rules, whole)
+    reaching = Reaching(rules)
     for facts in rules:
         yield from ((facts.rule, problem) for problem in _alone(facts, world))
-        yield from ((facts.rule, problem) for problem in _calls(facts, rules))
+        yield from ((facts.rule, problem) for problem in _calls(facts, reaching, patterns.literal))
 
 
 def _problem(code: str, line: int, message: str, hint: str = "") -> Diagnostic:
     return Diagnostic(code, message, max(line, 1), 0, hint=hint or CODES[code].instead)
 
 
+def _nearest(name: str, known: Collection[str]) -> str:
+    return nearest(name, known) if len(known) <= CANDIDATES_MAX else "."
+
+
 # ---- names
 
 
-def _unhandled(rules: list[RuleFacts], whole: Graph, world: World) -> Iterator[tuple[str, Diagnostic]]:
-    """Tasks that no rule is for (SR501)."""
-    patterns = [pattern for facts in rules if not facts.fallback for pattern in facts.on]
-    received = [use.name for facts in rules for use in facts.received]
-    known = {pattern for pattern in patterns if is_literal(pattern)}
-    for edge in whole.edges:
-        if edge.via == Via.CALL or edge.certainty == Certainty.UNKNOWN or not is_literal(edge.task):
-            continue
-        if any(meets(pattern, edge.task) for pattern in (*patterns, *received)):
-            continue
-        message = f"no rule handles {edge.task!r}{nearest(edge.task, known)}"
-        yield edge.rule, _problem("SR501", edge.line or 1, message)
-
-
-def _never_sent(rules: list[RuleFacts], whole: Graph, world: World) -> Iterator[tuple[str, Diagnostic]]:
+def _never_sent(
+    rules: list[RuleFacts], whole: Graph, world: World, lonely: list[str]
+) -> Iterator[tuple[str, Diagnostic]]:
     """Rules for a task that is nearly one that is generated, and that nobody generates (SR502)."""
-    made = [edge.task for edge in whole.edges]
-    patterns = [pattern for facts in rules if not facts.fallback for pattern in facts.on]
-    lonely = sorted({name for name in made if is_literal(name) and not any(meets(one, name) for one in patterns)})
-    if not lonely:
-        return
+    made = {edge.task for edge in whole.edges}
+    unknown = [task for task in made if not is_literal(task)]
     for facts in rules:
-        if facts.scheduled or facts.fallback:
-            continue
-        for name in facts.on:
-            if not is_literal(name) or name in world.entries or any(fits(one, name) for one in made):
+        for name in facts.on if lonely and not facts.scheduled else ():
+            if not is_literal(name) or name in made or name in world.entries or any(fits(one, name) for one in unknown):
                 continue
-            near = nearest(name, lonely)
+            near = _nearest(name, lonely)
             if near != ".":
                 yield facts.rule, _problem("SR502", facts.line, f"nobody generates {name!r}{near}")
 
 
-def _calls(facts: RuleFacts, rules: list[RuleFacts]) -> Iterator[Diagnostic]:
+def _calls(facts: RuleFacts, reaching: Reaching, known: Collection[str]) -> Iterator[Diagnostic]:
     """Calls that nobody answers, or several do (SR505, SR506)."""
-    answering = [one for one in rules if not one.fallback]
-    known = {name for one in answering for name in one.on if is_literal(name)}
     for edge in facts.edges:
         if edge.via is not Via.CALL or edge.certainty is Certainty.UNKNOWN:
             continue
-        able = [one for one in answering if edge.task in one.on]
+        able = reaching.answering(edge.task)
         if not able:
             hint = f'Add a rule with on = "{edge.task}"; patterns do not answer calls.'
-            yield _problem("SR505", edge.line, f"no rule answers {edge.task!r}{nearest(edge.task, known)}", hint)
-            continue
-        best = max(one.priority for one in able)
-        several = [one for one in able if one.priority == best]
-        if len(several) > 1 and not all(one.filtered for one in several):
-            names = _listed(one.rule for one in several)
+            yield _problem("SR505", edge.line, f"no rule answers {edge.task!r}{_nearest(edge.task, known)}", hint)
+        elif len(able) > 1 and not all(one.filtered for one in able):
+            names = _listed(one.rule for one in able)
             yield _problem("SR506", edge.line, f"{names} all answer {edge.task!r} with the same priority.")
 
 
@@ -132,6 +127,8 @@ def _cycles(rules: list[RuleFacts], whole: Graph) -> Iterator[tuple[str, Diagnos
         message = f"these rules start one another without a wait: {' → '.join([*way, first])}."
         if len(way) == 1:
             message = f"the rule starts itself by {edge.task!r}, without a wait."
+        if all(_step(after, way, at).via == Via.THEN for at in range(len(way))):
+            continue  # which SR408 tells
         sure = all(_step(after, way, at).certainty == Certainty.CERTAIN for at in range(len(way)))
         hint = "It never ends by itself; the task is held after hop_max generations." if sure else ""
         yield first, _problem("SR503", edge.line or 1, message, hint)
@@ -229,7 +226,9 @@ def _start(host: str, options: list[str], line: int, world: World) -> Iterator[D
             if option not in known:
                 kind = world.hosts[fitting[0]]
                 hint = f"Options of {kind!r}: {', '.join(sorted(known))}."
-                yield _problem("SR509", line, f"the host {host!r} has no option {option!r}{nearest(option, known)}", hint)
+                yield _problem(
+                    "SR509", line, f"the host {host!r} has no option {option!r}{nearest(option, known)}", hint
+                )
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -86,32 +86,56 @@ def _edge(edge: OnlineEdge, online: bool, reaching: Reaching) -> GraphEdge:
         last_seen=None if edge.last_seen is None else clock.text(edge.last_seen),
         status=str(edge.status) if online else None,
         reason=edge.reason,
-        returns=reaching.answering(edge.task) if edge.via == Via.CALL else [],
+        returns=[facts.rule for facts in reaching.answering(edge.task)] if edge.via == Via.CALL else [],
     )
+
+
+class Patterns:
+    """Patterns of `on`, each with a value, to be found by a name."""
+
+    def __init__(self, patterns: Iterable[tuple[str, RuleFacts]]) -> None:
+        self.literal: dict[str, list[RuleFacts]] = {}
+        self._others: list[tuple[str, RuleFacts]] = []
+        for pattern, facts in patterns:
+            if is_literal(pattern):
+                self.literal.setdefault(pattern, []).append(facts)
+            else:
+                self._others.append((pattern, facts))
+
+    def fitting(self, name: str) -> list[RuleFacts]:
+        """The rules that tasks of a name, or of names of an Unknown's pattern, can reach."""
+        found = self.literal.get(name, []) if is_literal(name) else [
+            facts for pattern, every in self.literal.items() if meets(pattern, name) for facts in every
+        ]  # fmt: skip
+        more = [facts for pattern, facts in self._others if meets(pattern, name)]
+        return list({facts.rule: facts for facts in (*found, *more)}.values())
 
 
 class Reaching:
     """Which rules a name can reach."""
 
     def __init__(self, rules: Iterable[RuleFacts]) -> None:
-        self._rules = sorted(rules, key=lambda facts: (-facts.priority, facts.rule))
+        self._patterns = Patterns((pattern, facts) for facts in rules for pattern in facts.on)
         self._known: dict[str, list[str]] = {}
 
     def rules(self, name: str) -> list[str]:
         """The rules that tasks of this name, or of names of this pattern, can reach; fallbacks where others may not."""
         found = self._known.get(name)
         if found is None:
-            fitting = [facts for facts in self._rules if any(meets(pattern, name) for pattern in facts.on)]
-            sure = any(not facts.fallback and not facts.filtered for facts in fitting) and is_literal(name)
-            if name == ANYTHING:
-                fitting = []
-            found = self._known[name] = [facts.rule for facts in fitting if not (facts.fallback and sure)]
+            fitting = [] if name == ANYTHING else self._patterns.fitting(name)
+            sure = is_literal(name) and any(not facts.fallback and not facts.filtered for facts in fitting)
+            able = [facts for facts in fitting if not (facts.fallback and sure)]
+            found = self._known[name] = [facts.rule for facts in sorted(able, key=_rank)]
         return found
 
-    def answering(self, name: str) -> list[str]:
-        """The rules that answer a call of this name: those that name it literally, the first by priority."""
-        able = [facts for facts in self._rules if name in facts.on and not facts.fallback]
-        return [facts.rule for facts in able if facts.priority == able[0].priority]
+    def answering(self, name: str) -> list[RuleFacts]:
+        """The rules that answer a call of this name: those of the highest priority that name it literally."""
+        able = sorted((facts for facts in self._patterns.literal.get(name, ()) if not facts.fallback), key=_rank)
+        return [facts for facts in able if facts.priority == able[0].priority]
+
+
+def _rank(facts: RuleFacts) -> tuple[int, str]:
+    return -facts.priority, facts.rule
 
 
 @lru_cache(maxsize=65536)
@@ -158,11 +182,13 @@ def around(whole: Graph, name: str) -> Graph:
         handled = {match.task for match in whole.matches if match.rule == name}
         made = {edge.task for edge in whole.edges if edge.rule == name}
         edges = [edge for edge in whole.edges if edge.rule == name or edge.task in handled]
-        arrows = [match for match in whole.matches if match.rule == name or match.task in made]
+        rules = {edge.rule for edge in edges}
+        arrows = [match for match in whole.matches if match.rule in rules or match.task in made or match.rule == name]
     else:
         edges = [edge for edge in whole.edges if meets_either(edge.task, name)]
         tasks = {name, *(edge.task for edge in edges)}
-        arrows = [match for match in whole.matches if match.task in tasks]
+        rules = {edge.rule for edge in edges}
+        arrows = [match for match in whole.matches if match.task in tasks or match.rule in rules]
     return _part(whole, edges, arrows, {name})
 
 

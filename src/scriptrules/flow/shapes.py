@@ -77,6 +77,7 @@ class Facts(msgspec.Struct, frozen=True):
     """A file. `rules` is empty where it is none that could run."""
 
     rules: list[RuleFacts]
+    ignored: dict[str, list[int]] = {}  # lines on which a comment has a code of the graph (SR5xx) ignored, by code
 
 
 def unknown(why: str, line: int) -> tuple[Atom, list[Edge]]:

@@ -20,7 +20,8 @@ from scriptrules.errors import nearest
 
 _COMMENT = re.compile(r"#\s*scriptrules:\s*ignore\b(?:\s*\[([^\]]*)\])?")
 MOST = 50  # reports on comments
-ELSEWHERE = frozenset({"SR408"})  # found where other files are known; `lines` says which lines it is ignored on
+# Found where other files are known; `lines` says which lines they are ignored on.
+ELSEWHERE = frozenset({"SR408", *(code for code in CODES if code.startswith("SR5"))})
 _MARK = "scriptrules:"  # texts without it have no such comment, and need not be read
 
 

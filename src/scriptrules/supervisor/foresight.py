@@ -11,6 +11,7 @@ import structlog
 
 from scriptrules import clock
 from scriptrules.clock import Clock
+from scriptrules.flow.graph import Graph, graph
 from scriptrules.flow.matrix import QUANTILES, matrix, reach
 from scriptrules.flow.online import OnlineEdge, joined, likely
 from scriptrules.flow.shapes import Facts, RuleFacts
@@ -107,6 +108,10 @@ class Foresight:
     async def edges(self) -> list[OnlineEdge]:
         """The edges of the active rules with what was seen of them."""
         return joined(self.facts(), await self._store.edges())
+
+    async def graph(self) -> Graph:
+        """Which rules can generate which tasks, and which rules these reach, with what was seen."""
+        return graph((facts for facts, _ in self.facts()), await self.edges(), online=True)
 
     async def matrix(self, since: int | None) -> MatrixShape:
         """Which rules have run which, and can; since the begin of a day (UTC)."""

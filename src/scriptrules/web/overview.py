@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from scriptrules import __version__, errors
+from scriptrules.flow.graph import Graph
 from scriptrules.supervisor import shapes
 from scriptrules.web.answers import Page, Problem, answer, refuse
 from scriptrules.web.operations import Operation, Site
@@ -38,6 +39,7 @@ def operations(site: Site) -> list[Operation]:
     return [
         Operation("GET", "/api/rules", overview.rules, "Rules, with what is wrong with them.", answer=Page),
         Operation("GET", "/api/counts", overview.counts, "Tasks and runs by state.", answer=counts),
+        Operation("GET", "/api/graph", overview.graph, "Which rules can generate which tasks.", answer=Graph),
         Operation(
             "GET",
             "/api/matrix",
@@ -61,6 +63,9 @@ class _Overview:
     async def counts(self, _: Request) -> Response:
         """How many tasks and runs are in each state. Its cost grows with the store, so no probe should ask for it."""
         return answer(await self._supervisor.store.counts())
+
+    async def graph(self, _: Request) -> Response:
+        return answer(await self._supervisor.foresight.graph())
 
     async def matrix(self, request: Request) -> Response:
         since = read_moment("since", read_query(request, MatrixQuery).since)
