@@ -68,8 +68,9 @@ stands for all of them.
 
 Only those findings can be ignored without which the rule means the same: SR302, a name that nothing reads, and the
 warnings SR401 to SR404, SR407, SR408 and SR5xx, where the author knows better than the analysis. Everything else is
-refused by the sandbox or leaves the rulebook nothing to work with, and no comment changes that: an ignore of such a code is itself
-reported (SR406), so that nobody believes it. An ignore that ignores nothing is reported too (SR405).
+refused by the sandbox or leaves the rulebook nothing to work with, and no comment changes that: an ignore of such a
+code is itself reported (SR406), so that nobody believes it. An ignore that ignores nothing is reported too (SR405), but
+for SR5xx.
 """
 
 LANGUAGE_FILE = ROOT / "docs" / "language.md"

@@ -73,7 +73,8 @@ class Interpreter(Matching):
         return path
 
     def note_unreached(self, statement: ast.stmt) -> None:
-        if self.frames[self.frame].own:
+        frame = self.frames[self.frame]
+        if frame.own and frame.names is not None:  # a module that cannot be loaded has other findings
             self.notes.unreached.setdefault(id(statement), statement.lineno)
 
     def statement(self, node: ast.stmt, state: State) -> Path:
