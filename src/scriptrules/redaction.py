@@ -1,14 +1,13 @@
 """Takes the values of secrets out of text that is kept or shown.
 
-It knows the values that this process has resolved, and nothing else of secrets. Found are a value as it is, each line
-of one of several lines, and both as JSON, URLs and base64 write them. A value of fewer than `SHORTEST` characters is
-not looked for: it would be found in everything.
+It knows the values that this process has resolved, and nothing else of secrets. Found are a value, and each line of one
+of several lines, as they are, as JSON, Python or a shell escape them (however often), and as URLs and base64 write
+them. A value of fewer than `SHORTEST` characters is not looked for: it would be found in everything.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import MutableMapping
 from typing import Any
@@ -39,7 +38,7 @@ class Redactor:
         self._values[value] = {form for form in _forms(value) if len(form) >= SHORTEST}
         self._known = set().union(*self._values.values())
         longest_first = sorted(self._known, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        self._pattern = re.compile("|".join(map(_however_escaped, longest_first))) if longest_first else None
 
     def text(self, text: str) -> str:
         """`text` without the values."""
@@ -90,9 +89,36 @@ def _forms(value: str) -> set[str]:
     forms = set(lines)
     for line in lines:
         raw = line.encode("utf-8", "replace")
-        forms |= {json.dumps(line)[1:-1], json.dumps(line, ensure_ascii=False)[1:-1], quote(line), quote_plus(line)}
+        forms |= {quote(line), quote_plus(line), quote(line, safe="")}
         forms |= {base64.b64encode(raw).decode().rstrip("="), base64.urlsafe_b64encode(raw).decode().rstrip("=")}
     return forms
+
+
+def _however_escaped(form: str) -> str:
+    return "".join(map(_ESCAPED.__getitem__, form))
+
+
+class _Escapes(dict[str, str]):
+    """By character, a pattern of what may stand for it where text is escaped, also several times over."""
+
+    def __missing__(self, char: str) -> str:
+        pattern = re.escape(char)
+        if char == "\\":
+            pattern = r"\\+"
+        elif char in _CONTROLS:
+            pattern = rf"(?:{pattern}|\\+{_CONTROLS[char]})"
+        elif not char.isascii():
+            units = char.encode("utf-16-be", "surrogatepass").hex()
+            pairs = r"\\+".join(f"u{units[at : at + 4]}" for at in range(0, len(units), 4))
+            pattern = rf"(?:{pattern}|\\+(?i:{pairs}|x{ord(char):02x}|U{ord(char):08x}))"
+        elif not char.isalnum():
+            pattern = r"\\*" + pattern
+        self[char] = pattern
+        return pattern
+
+
+_CONTROLS = {"\n": "n", "\r": "r", "\t": "t"}
+_ESCAPED = _Escapes()
 
 
 def _overlap(form: str, text: str) -> int:

@@ -187,7 +187,8 @@ def test_a_run_that_waits_for_a_source_survives_everything(how: str) -> None:
         task = server.send("r")
         asked = server.folder / "asked"
         eventually(asked.exists, "the source is asked")
-        assert server.entries(server.all("runs", task=task)[0]["id"]) == []  # nothing of the slice is committed
+        (run,) = eventually(lambda: server.all("runs", task=task), "the match is committed")
+        assert server.entries(run["id"]) == []  # nothing of the slice is
         assert server.all("tasks", name="before") == []
         if how == "kill the workers":
             kill_workers(server)

@@ -431,6 +431,8 @@ def format_trace(error: BaseException, texts: dict[str, str]) -> str:
 def _message(error: BaseException) -> str:
     try:
         return to_text(error)
+    except TypeError as why:  # such as that of a secret
+        return f"(its text cannot be shown: {why})"
     except Exception:
         return "(its text cannot be shown)"
 

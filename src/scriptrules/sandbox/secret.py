@@ -77,8 +77,8 @@ def _parts(value: Any) -> tuple[str | SecretRef, ...]:
 
 
 def _joined(left: tuple[str | SecretRef, ...], right: tuple[str | SecretRef, ...]) -> Secret:
-    parts: list[str | SecretRef] = list(left)
-    for part in right:
+    parts: list[str | SecretRef] = []
+    for part in (*left, *right):
         if type(part) is str and parts and type(parts[-1]) is str:
             parts[-1] += part
         elif part != "":
