@@ -171,6 +171,22 @@ def test_of_a_shape_that_is_remembered_only_those_that_fit_are_read(tmp_path: Pa
         assert connection.execute("SELECT count(*) FROM arrivals").fetchone() == (0,)
 
 
+# ---- calls
+
+
+def test_orphans_are_called_tasks_that_nobody_waits_for(use: Use) -> None:
+    async def body(store: Store) -> None:
+        called = [task(f"t{n}", state=RUNNING, parent="r0", reply=n) for n in range(1, 6)]
+        ended = [run("r2", "t2", state=RunState.DONE, answers=True), run("r3", "t3", state=RunState.DONE)]
+        others = [task("t6", state=DONE, parent="r0", reply=6), task("t7", state=RUNNING, parent="r0")]
+        wakes = [Wake("r0", 1, "call", "t1"), Wake("r9", 1, "task", "t4")]
+        await commit(store, Change(tasks=[*called, *others], runs=ended, wakes=wakes))
+        assert [one.id for one in await store.orphans("", 9)] == ["t3", "t4", "t5"]
+        assert [one.id for one in await store.orphans("t3", 1)] == ["t4"]
+
+    use(body)
+
+
 # ---- trees
 
 

@@ -434,13 +434,24 @@ class MemoryStore:
             del self._due[0]
         return None
 
+    async def orphans(self, after: str, limit: int) -> list[Task]:
+        found = [
+            task
+            for task in self._tasks.values()
+            if task.reply is not None and task.id > after and task.state not in TASK_FINAL
+            if not self._waiting(task.id, "call") and not self._is_answered(task.id)
+        ]
+        return sorted(found, key=lambda task: task.id)[:limit]
+
+    def _is_answered(self, task: str) -> bool:
+        runs = [self._runs[id] for id in self._runs_of.get(task, ())]
+        return any(run.answers and run.state in RUN_FINAL for run in runs)
+
     async def awake(self) -> list[Wake]:
         found: list[Wake] = []
         for wake in self._wakes.values():
             if wake.kind in ("task", "call"):
-                runs = [self._runs[id] for id in self._runs_of.get(wake.key, ())]
-                answered = any(run.answers and run.state in RUN_FINAL for run in runs)
-                if self._is_final(wake.key) or (wake.kind == "call" and answered):
+                if self._is_final(wake.key) or (wake.kind == "call" and self._is_answered(wake.key)):
                     found.append(wake)
             elif self._is_whole(wake, wake.run, wake.seq):
                 found.append(wake)

@@ -359,6 +359,9 @@ class Store(Protocol):
             after: a place in the order, instead.
         """
 
+    async def orphans(self, after: str, limit: int) -> list[Task]:
+        """Called tasks that have not ended, whose answer nobody waits for any more, with ids after `after`."""
+
     async def awake(self) -> list[Wake]:
         """Wakes of kinds task, call and tree whose task or tree has ended or was answered; asked once, at start."""
 

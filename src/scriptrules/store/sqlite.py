@@ -305,6 +305,9 @@ class SqliteStore:
     async def arrived(self, task: str, keys: Sequence[str], after: int | None, limit: int) -> list[tuple[int, Task]]:
         return await self._reading_of(lambda reading: arrived(reading, task, keys, after, limit))
 
+    async def orphans(self, after: str, limit: int) -> list[Task]:
+        return [task_of(row) for row in await self._read(QUERIES["orphans"], after, limit)]
+
     async def awake(self) -> list[Wake]:
         return [Wake(*row) for row in await self._read(QUERIES["awake"])]
 

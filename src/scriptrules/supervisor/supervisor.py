@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from functools import partial
 
 import msgspec
 import structlog
@@ -198,6 +199,15 @@ class Supervisor:
             last = runs[-1].id
         self.limits.review()
         self.matcher.refill()
+        self._background.spawn(self._cancel_orphans())
+
+    async def _cancel_orphans(self) -> None:
+        """What a run had called that was cancelled: the last supervisor may not have come to cancel that too."""
+        after = ""
+        while tasks := await patiently(partial(self.store.orphans, after, PAGE)):
+            for task in tasks:
+                await self.verbs.cancel_quietly(task.id)
+            after = tasks[-1].id
 
     async def _begin_outstanding(self) -> None:
         """Have everything carried out that the store says is not over, and that is not under way."""

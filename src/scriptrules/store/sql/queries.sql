@@ -195,6 +195,18 @@ WHERE w.kind IN ('receive', 'tree', 'branch') AND w.kind = 'tree'
     AND t.state IN ('done', 'failed', 'unmatched', 'dropped', 'cancelled')
     AND NOT EXISTS (SELECT 1 FROM wakes b WHERE b.run = w.run AND b.seq = w.seq AND b.kind = 'branch');
 
+-- name: orphans
+-- The answering run of a call may have ended before others that the task has.
+SELECT id, name, data, state, since, created, root, parent, by, hop, depth, key, reply, reason FROM tasks
+WHERE state IN ('new', 'held', 'running', 'failed') AND state IN ('new', 'held', 'running')
+    AND reply IS NOT NULL AND id > ?1
+    AND NOT EXISTS (SELECT 1 FROM wakes w WHERE w.kind IN ('task', 'call') AND w.kind = 'call' AND w.key = tasks.id)
+    AND NOT EXISTS (
+        SELECT 1 FROM runs r
+        WHERE r.task = tasks.id AND r.answers = 1 AND r.state IN ('done', 'failed', 'cancelled')
+    )
+ORDER BY id LIMIT ?2;
+
 -- name: task
 SELECT id, name, data, state, since, created, root, parent, by, hop, depth, key, reply, reason FROM tasks WHERE id = ?;
 
