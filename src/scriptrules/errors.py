@@ -49,6 +49,12 @@ class KeyConflict(ScriptrulesError):
     code = "SR812"
 
 
+class BadSignature(ScriptrulesError):
+    """The delivery is not signed with the secret of this hook. Nothing was stored; give both sides the same secret."""
+
+    code = "SR815"
+
+
 class NotFound(ScriptrulesError):
     """There is no such thing. List what exists with `scriptrules tasks` or `scriptrules runs`."""
 

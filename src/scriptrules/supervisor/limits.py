@@ -12,6 +12,7 @@ know that a slot is free, and the queue would stand still for a commit each time
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -106,8 +107,11 @@ class RunLimits:
         exists: whether there is such a rule.
     """
 
-    def __init__(self, limit_of: Callable[[str], Limit | None], exists: Callable[[str], bool]) -> None:
+    def __init__(
+        self, limit_of: Callable[[str], Limit | None], exists: Callable[[str], bool], counters: Counter[str]
+    ) -> None:
         self.start: Callable[[str], None] = _nobody  # called with a queued run that has got a slot
+        self.counters = counters
         self._limit_of = limit_of
         self._exists = exists
         self._slots: dict[str, Slots] = {}
@@ -126,6 +130,8 @@ class RunLimits:
     def enter(self, run: Run, admission: Admission) -> None:
         """It was decided that a run begins, or is queued."""
         self._enter(admission.slot, run.id, queued=admission.answer == "queue")
+        self.counters["limit_queued"] += admission.answer == "queue"
+        self.counters["limit_cancelled"] += len(admission.cancel)
         self._slots[admission.slot].leaving.update(admission.cancel)
 
     def leave(self, run: Run) -> None:

@@ -223,6 +223,7 @@ class Matcher:
                 self._limits.enter(decision.run, admissions[decision.run.rule])
             if piece is not None and piece.fatal:
                 self._pool.retire(worker)
+        self._limits.counters["limit_dropped"] += len(matched.dropped)
         for rule in matched.dropped:
             log.info("run.dropped", rule=rule, task=task.id, name=task.name, reason="limit", slot=admissions[rule].slot)
         note_match(task, matched.move, (live.run for live, _ in lives), change)

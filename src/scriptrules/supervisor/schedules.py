@@ -9,6 +9,7 @@ Tried and rejected: finding out from the last task of a schedule how far it has 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from zoneinfo import ZoneInfo
 
@@ -78,8 +79,9 @@ class Schedules:
         clock: Clock,
         ingest: Callable[[list[Accepted]], Awaitable[list[Ingested]]],
         submit: Callable[[Change], Awaitable[None]],
+        counters: Counter[str],
     ) -> None:
-        self.fired = 0  # tasks that were sent
+        self._counters = counters
         self._config = config
         self._store = store
         self._rules = rules
@@ -188,7 +190,7 @@ class Schedules:
                     await patiently(lambda task=task: self._ingest([task]))  # type: ignore[misc]
                 except KeyConflict as error:
                     log.error("schedule.refused", schedule=schedule.name, problem=error.message)
-        self.fired += len(due)
+        self._counters["schedule_fired"] += len(due)
         self._sent[schedule.name] = due[-1]
         log.info(
             "schedule.fired", schedule=schedule.name, task=schedule.task, times=len(due), last=clocks.text(due[-1])

@@ -7,6 +7,7 @@ like any other fact.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator
 from functools import partial
 
@@ -64,6 +65,7 @@ class Supervisor:
         self.clock = clock
         self.ready = False
         self.new_id = Ids(clock)
+        self.counters: Counter[str] = Counter()  # what flow control has done since the start
         self._watch = watch
         self._background = Background()
         setting = _setting(config, plugins, self.new_id)
@@ -72,7 +74,7 @@ class Supervisor:
         self.rules = Rules(config.rules_dir, self.pool, store, self._rules_changed, config.host_kinds)
         self.live = LiveRuns(store, self.pool, config.sandbox.warm_runs)
         self.pool.gone = self.live.worker_gone
-        self.limits = RunLimits(self._limit_of, lambda rule: self.rules.newest(rule) is not None)
+        self.limits = RunLimits(self._limit_of, lambda rule: self.rules.newest(rule) is not None, self.counters)
         self.variables = Variables(config, store, plugins, clock)
         self.breakpoints = Breakpoints(config.breakpoints_dir, self.pool, store, clock)
         self.driver = Driver(
@@ -109,7 +111,7 @@ class Supervisor:
             self.pool, store, self.rules.active, self.rules.facts, clock, self._background, observers
         )
         self.driver.notice = self.foresight.surprises.look
-        self.schedules = Schedules(config, store, self.rules, clock, self.ingest, self.driver.submit)
+        self.schedules = Schedules(config, store, self.rules, clock, self.ingest, self.driver.submit, self.counters)
         self.executions: Executions | None = None
 
     @property

@@ -21,6 +21,7 @@ _STATUS: list[tuple[type[errors.ScriptrulesError], int]] = [
     (errors.TooLarge, 413),
     (errors.BadTask, 400),
     (errors.KeyConflict, 409),
+    (errors.BadSignature, 401),
     (errors.NotFound, 404),
     (errors.NotPossible, 409),
     (errors.StoreUnavailable, 503),

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from scriptrules import errors
 from scriptrules.supervisor.supervisor import Supervisor
-from scriptrules.web import breakpoints, hosts, interventions, overview, runs, tasks, variables
+from scriptrules.web import breakpoints, hooks, hosts, interventions, overview, runs, tasks, variables
 from scriptrules.web.answers import Problem, on_bug, on_http_error, on_scriptrules_error, refuse
 from scriptrules.web.operations import Operation, Site, route_of
 
@@ -26,6 +26,7 @@ GROUPS: list[Callable[[Site], list[Operation]]] = [
     interventions.operations,
     breakpoints.operations,
     hosts.operations,
+    hooks.operations,
     variables.operations,
     overview.operations,
 ]
@@ -52,7 +53,7 @@ class _Gate:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] == "http" and not scope["path"].startswith(hooks.PREFIX):  # no page of another site can sign
             problem = _refused(dict(scope["headers"]))
             if problem is not None:
                 await refuse(Problem("Forbidden", 403, problem, "SR822"))(scope, receive, send)

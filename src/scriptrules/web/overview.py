@@ -38,7 +38,7 @@ def operations(site: Site) -> list[Operation]:
     counts = dict[str, dict[str, int]]
     return [
         Operation("GET", "/api/rules", overview.rules, "Rules, with what is wrong with them.", answer=Page),
-        Operation("GET", "/api/counts", overview.counts, "Tasks and runs by state.", answer=counts),
+        Operation("GET", "/api/counts", overview.counts, "Tasks and runs by state, and flow control.", answer=counts),
         Operation("GET", "/api/graph", overview.graph, "Which rules can generate which tasks.", answer=Graph),
         Operation(
             "GET",
@@ -62,7 +62,9 @@ class _Overview:
 
     async def counts(self, _: Request) -> Response:
         """How many tasks and runs are in each state. Its cost grows with the store, so no probe should ask for it."""
-        return answer(await self._supervisor.store.counts())
+        supervisor = self._supervisor
+        waiting = {"limit_waiting": supervisor.limits.queued()}
+        return answer(await supervisor.store.counts() | {"flow": {**supervisor.counters, **waiting}})
 
     async def graph(self, _: Request) -> Response:
         return answer(await self._supervisor.foresight.graph())

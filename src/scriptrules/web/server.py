@@ -15,6 +15,7 @@ import uvloop
 
 from scriptrules.config import Config
 from scriptrules.errors import ConfigError
+from scriptrules.incoming import secret_of
 from scriptrules.plugins.manager import Plugins
 from scriptrules.store.make import make_store
 from scriptrules.supervisor.supervisor import Supervisor
@@ -47,6 +48,8 @@ def serve(config: Config, listening: Callable[[str], None]) -> None:
 
 
 async def _serve(config: Config, listening: Callable[[str], None]) -> None:
+    for name, hook in config.hooks.items():
+        secret_of(name, hook, config.base)  # so that one that is missing is known before anything has begun
     sock = _bind(config)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

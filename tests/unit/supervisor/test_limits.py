@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -79,7 +81,7 @@ class World:
 
     def fresh(self) -> None:
         """A supervisor begins: all it knows are the wakes."""
-        self.limits = RunLimits(lambda _: self.limit, lambda _: True)
+        self.limits = RunLimits(lambda _: self.limit, lambda _: True, Counter())
         self.limits.start = self.start
         self.limits.recover([self.wakes[id] for id in sorted(self.wakes)])
         for id in self.limits.surplus():
