@@ -68,6 +68,7 @@ def plugins_command(plugins: str | None, as_json: bool) -> None:
                 "executors": info.executors,
                 "job_types": info.job_types,
                 "sources": info.sources,
+                "task_sources": info.task_sources,
                 "problem": info.problem,
             }
             for info in found
@@ -79,6 +80,7 @@ def plugins_command(plugins: str | None, as_json: bool) -> None:
         adds = [f"{name}()" for name in info.functions] + [f"executor {name}" for name in info.executors]
         adds += [f"jobs of type {name}" for name in info.job_types]
         adds += [f"variables from {name}" for name in info.sources]
+        adds += [f"tasks from {name}" for name in info.task_sources]
         first, *rest = wrap(info.problem or ", ".join(adds) or "hooks", 40)
         style = "bad" if info.problem else ""
         rows.append([(info.name, "bold"), _relative(info.origin), (first, style)])

@@ -28,6 +28,7 @@ from scriptrules.function import Function
 from scriptrules.jobs import JobType, check_type
 from scriptrules.plugins import spec
 from scriptrules.plugins.executor import Executor, ExecutorContext, ExecutorFactory
+from scriptrules.plugins.task_sources import TaskSource, TaskSourceContext, TaskSourceFactory
 from scriptrules.plugins.variables import SourceContext, SourceFactory, VariableSource
 
 log = structlog.get_logger(__name__)
@@ -51,6 +52,7 @@ class PluginInfo(msgspec.Struct, frozen=True):
     executors: list[str] = []
     job_types: list[str] = []
     sources: list[str] = []
+    task_sources: list[str] = []
     problem: str | None = None
 
 
@@ -64,6 +66,7 @@ class Plugins:
         self.executors: dict[str, ExecutorFactory] = {}
         self.job_types: dict[str, JobType] = {}
         self.sources: dict[str, SourceFactory] = {}
+        self.task_sources: dict[str, TaskSourceFactory] = {}
         self._owner: dict[tuple[str, str], str] = {}  # what, and its name
         self._found: list[PluginInfo] = []
         for module in BUILT_IN:
@@ -111,6 +114,20 @@ class Plugins:
             )
         return factory({key: value for key, value in table.items() if key != "source"}, context)
 
+    def make_task_source(self, kind: str, table: Mapping[str, Any], context: TaskSourceContext) -> TaskSource:
+        """A source of tasks.
+
+        Raises:
+            ConfigError: no plugin has this kind, or the table cannot be used.
+        """
+        factory = self.task_sources.get(kind)
+        if factory is None:
+            raise ConfigError(
+                f"[sources.{context.name}]: there is no source of tasks {kind!r}{nearest(kind, self.task_sources)} "
+                f"Known: {', '.join(sorted(self.task_sources)) or 'none'}."
+            )
+        return factory({key: value for key, value in table.items() if key != "source"}, context)
+
     def _add(self, name: str, origin: str, load: Callable[[], ModuleType]) -> None:
         try:
             module = load()
@@ -137,10 +154,12 @@ class Plugins:
         executors: dict[str, ExecutorFactory] = dict(_call(module, "scriptrules_executors") or {})
         job_types = {one.name: one for one in map(check_type, _call(module, "scriptrules_job_types") or ())}
         sources: dict[str, SourceFactory] = dict(_call(module, "scriptrules_variable_sources") or {})
+        task_sources: dict[str, TaskSourceFactory] = dict(_call(module, "scriptrules_task_sources") or {})
         added = [("function", name) for name in functions]
         added += [("executor", name) for name in executors]
         added += [("job type", name) for name in job_types]
         added += [("source of variables", name) for name in sources]
+        added += [("source of tasks", name) for name in task_sources]
         for what, name in added:
             if (what, name) in self._owner:
                 owner = self._owner[what, name]
@@ -149,6 +168,7 @@ class Plugins:
         self.executors.update(executors)
         self.job_types.update(job_types)
         self.sources.update(sources)
+        self.task_sources.update(task_sources)
         self._owner.update(dict.fromkeys(added, info.name))
         return msgspec.structs.replace(
             info,
@@ -156,6 +176,7 @@ class Plugins:
             executors=sorted(executors),
             job_types=sorted(job_types),
             sources=sorted(sources),
+            task_sources=sorted(task_sources),
         )
 
     @staticmethod

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from scriptrules.jobs import JobType
     from scriptrules.model import Run, Task
     from scriptrules.plugins.executor import ExecutorFactory
+    from scriptrules.plugins.task_sources import TaskSourceFactory
     from scriptrules.plugins.variables import SourceFactory
 
 hookspec = pluggy.HookspecMarker("scriptrules")
@@ -73,6 +74,19 @@ def scriptrules_variable_sources() -> Mapping[str, SourceFactory] | None:
         Factories by the name that ``source = "…"`` under ``[variables.NAME]`` gives; None means none. See
         `scriptrules.plugins.variables` for the contract: a source's ``async find(name)`` is awaited by the supervisor
         for each `load` that neither the tree of tasks nor the store can answer.
+    """
+
+
+@hookspec
+def scriptrules_task_sources() -> Mapping[str, TaskSourceFactory] | None:
+    """Kinds of sources that tasks can be configured to come from.
+
+    Called once at start by the plugin manager.
+
+    Returns:
+        Factories by the name that ``source = "…"`` under ``[sources.NAME]`` gives; None means none. See
+        `scriptrules.plugins.task_sources` for the contract: a source is an async generator that yields tasks, and is
+        resumed when they are durable. One that fails is begun again, with a pause that grows.
     """
 
 

@@ -37,6 +37,7 @@ from scriptrules.supervisor.matcher import Matcher
 from scriptrules.supervisor.rules import Rules
 from scriptrules.supervisor.schedules import Schedules
 from scriptrules.supervisor.shapes import LogShape
+from scriptrules.supervisor.sources import TaskSources
 from scriptrules.supervisor.variables import Variables
 from scriptrules.supervisor.verbs import Verbs
 
@@ -112,6 +113,7 @@ class Supervisor:
         )
         self.driver.notice = self.foresight.surprises.look
         self.schedules = Schedules(config, store, self.rules, clock, self.ingest, self.driver.submit, self.counters)
+        self.sources = TaskSources(config, plugins, self.ingest, self.counters)
         self.executions: Executions | None = None
 
     @property
@@ -152,6 +154,7 @@ class Supervisor:
             self.driver.timers.start()
             if self._watch:
                 await self.schedules.start()
+                await self.sources.start()
         except BaseException:
             await self.close()
             raise
@@ -160,6 +163,7 @@ class Supervisor:
     async def close(self) -> None:
         """Stop in order. Running executions go on; the next supervisor adopts them."""
         self.ready = False
+        await self.sources.close()
         await self.schedules.close()
         await self.rules.close()
         await self.breakpoints.close()
