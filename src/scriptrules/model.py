@@ -239,6 +239,17 @@ class LogLine(msgspec.Struct, frozen=True, gc=False):
     fields: bytes | None = None  # JSON object given to log()
 
 
+REASON_MAX = 1000  # characters of why a task has failed
+
+
+def why_failed(run: Run) -> str:
+    """Why a run failed, in one line: the reason of its task, and what a caller is told (`end_tasks` in SQL too)."""
+    if run.error is None:
+        return f"rule {run.rule} was {run.state}"
+    where = f", line {run.error.line}" if run.error.line else ""
+    return f"rule {run.rule}{where}: {run.error.type}: {run.error.message}"[:REASON_MAX]
+
+
 # ---- ids
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuv"  # base 32 in the order of its digits, so text sorts as numbers do

@@ -13,7 +13,18 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from scriptrules.model import RUN_FINAL, TASK_FINAL, Breakpoint, LogLine, Run, RunState, Source, Task, TaskState
+from scriptrules.model import (
+    RUN_FINAL,
+    TASK_FINAL,
+    Breakpoint,
+    LogLine,
+    Run,
+    RunState,
+    Source,
+    Task,
+    TaskState,
+    why_failed,
+)
 from scriptrules.rulebook.index import matches
 from scriptrules.sightings import DAY, DAYS_KEPT, Cell, Names, SeenEdge, join_cell, join_edge, tally
 from scriptrules.store.protocol import (
@@ -228,13 +239,15 @@ class MemoryStore:
         for id in {end.task for end in change.ends}:
             task = self._tasks[id]
             if self._open[id] == 0 and task.state is TaskState.RUNNING:
-                states = {self._runs[run].state for run in self._runs_of[id]}
-                state = TaskState.DONE
+                runs = [self._runs[run] for run in sorted(self._runs_of[id])]
+                states = {run.state for run in runs}
+                state, reason = TaskState.DONE, None
                 if RunState.FAILED in states:
                     state = TaskState.FAILED
+                    reason = next(why_failed(run) for run in runs if run.state is RunState.FAILED)
                 elif RunState.CANCELLED in states:
                     state = TaskState.CANCELLED
-                self._tasks[id] = _replace(task, state=state, since=change.ends[-1].since, reason=None)
+                self._tasks[id] = _replace(task, state=state, since=change.ends[-1].since, reason=reason)
                 ended.append((id, state))
         return ended
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from scriptrules.model import TASK_FINAL, Failure, Run, RunState, Task, TaskState
+from scriptrules.model import TASK_FINAL, Failure, Run, RunState, Task, TaskState, why_failed
 
 
 def summary_of(task: Task, runs: list[Run]) -> bytes:
@@ -14,7 +14,7 @@ def summary_of(task: Task, runs: list[Run]) -> bytes:
     """
     values = {run.rule: msgspec.Raw(run.value) for run in runs if run.value is not None}
     first = next((run.value for run in runs if run.value not in (None, b"null")), b"null")
-    reason = next((_failed(run) for run in runs if run.state is RunState.FAILED), task.reason)
+    reason = next((why_failed(run) for run in runs if run.state is RunState.FAILED), task.reason)
     return msgspec.json.encode(
         {
             "task": task.id,
@@ -33,13 +33,6 @@ def answer_of(task: Task, runs: list[Run]) -> tuple[bytes, Failure | None]:
         return run.value or b"null", None
     if run is not None:
         trace = run.error.trace if run.error else None
-        return b"null", Failure("CallFailed", f"{task.name}: {_failed(run)}", trace=trace)
+        return b"null", Failure("CallFailed", f"{task.name}: {why_failed(run)}", trace=trace)
     why = task.reason or str(task.state) if task.state in TASK_FINAL else "nobody answers"
     return b"null", Failure("CallFailed", f"{task.name}: {why}")
-
-
-def _failed(run: Run) -> str:
-    if run.error is None:
-        return f"rule {run.rule} was {run.state}"
-    where = f", line {run.error.line}" if run.error.line else ""
-    return f"rule {run.rule}{where}: {run.error.type}: {run.error.message}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from scriptrules.model import RUN_FINAL, Control, Failure, Run, RunState, Task, TaskState
+from scriptrules.model import RUN_FINAL, Control, Failure, Run, RunState, Task, TaskState, why_failed
 from scriptrules.sandbox.wire import Slice, Started, Taken, TaskView
 from scriptrules.store.protocol import TaskMove
 from scriptrules.supervisor.arguments import WorkerLied
@@ -106,6 +106,7 @@ def on_taken(
     elif not states:
         matched.move = TaskMove(task.id, TaskState.DROPPED, now, full)
     else:
-        state = TaskState.FAILED if RunState.FAILED in states else TaskState.DONE
-        matched.move = TaskMove(task.id, state, now)
+        failed = next((decision.run for decision, _ in matched.runs if decision.run.state is RunState.FAILED), None)
+        state = TaskState.FAILED if failed else TaskState.DONE
+        matched.move = TaskMove(task.id, state, now, why_failed(failed) if failed else None)
     return matched

@@ -8,10 +8,12 @@ import msgspec
 import pytest
 
 from scriptrules.journal import Intent
-from scriptrules.model import Failure, RunState, Task, TaskState
+from scriptrules.model import Control, Failure, Limit, RunState, Task, TaskState
 from scriptrules.sandbox.wire import Slice, Started, Taken
 from scriptrules.store.protocol import TaskMove
 from scriptrules.supervisor.arguments import WorkerLied
+from scriptrules.supervisor.decision import Cancel, Replay
+from scriptrules.supervisor.limits import Admission
 from scriptrules.supervisor.matching import Matched, on_taken, view_of
 from scriptrules.supervisor.states import exit_of
 from scriptrules.supervisor.transitions import Setting
@@ -64,7 +66,8 @@ def test_each_match_is_a_run_pinned_to_its_source() -> None:
 )
 def test_a_task_ends_at_once_where_all_its_runs_do(pieces: list[Slice], state: TaskState, open: int) -> None:
     found = matched(TASK, *(started(str(number), piece) for number, piece in enumerate(pieces)))
-    assert found.move == TaskMove("t1", state, 9, None, open)
+    reason = "rule 1: ValueError: no" if state is TaskState.FAILED else None
+    assert found.move == TaskMove("t1", state, 9, reason, open)
 
 
 def test_a_call_is_answered_by_the_rule_that_names_it_and_others_run_too() -> None:
@@ -117,3 +120,28 @@ def test_rules_see_of_a_task_what_belongs_to_them() -> None:
     assert (view.id, view.name, view.data, view.root, view.hop, view.created, view.parent, view.by) == (
         "t1", "render", b'{"page":1}', "t0", 2, 5, "r0", "main",
     )  # fmt: skip
+
+
+def test_a_rule_with_a_limit_is_not_executed_before_it_has_a_slot() -> None:
+    def with_limit(answer: str, piece: Slice | None = None, *more: Started) -> Matched:
+        admissions = {"a": Admission("a", answer, ["r0"] if answer == "queue" else [])}
+        taken = Taken(1, 1, [started("a", piece), *more], None, {})
+        setting = Setting(lambda letter: f"{letter}1", frozenset({"sleep"}), {}, 100, 64)
+        return on_taken(TASK, taken, {}, 9, "3.11", 4, setting, {"a": Control(limit=Limit(1))}, admissions)
+
+    found = with_limit("start")
+    ((decision, piece),) = found.runs
+    assert (piece, decision.run.state, decision.run.reason) == (None, RunState.QUEUED, None)
+    assert decision.effects == [Replay()]
+    assert found.move == TaskMove("t1", TaskState.RUNNING, 9, open=1)
+    ((decision, _),) = with_limit("queue").runs
+    assert (decision.run.reason, decision.effects) == ("limit", [Cancel("r0")])
+    assert (
+        exit_of(decision.run.state, decision.run.reason)
+        == "the end of another run of this rule; or `scriptrules cancel ID`"
+    )
+    assert with_limit("drop").move == TaskMove("t1", TaskState.DROPPED, 9, "limit: dropped by a")
+    both = with_limit("drop", None, started("b"))
+    assert (both.move.state, [decision.run.rule for decision, _ in both.runs]) == (TaskState.DONE, ["b"])
+    with pytest.raises(WorkerLied, match="before it might be"):
+        with_limit("start", RETURNED)
