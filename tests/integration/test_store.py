@@ -22,10 +22,23 @@ import pytest
 
 from scriptrules import clock
 from scriptrules.errors import KeyConflict, StoreInUse, StoreUnavailable
-from scriptrules.model import Failure, Ids, LogLine, Run, RunState, Source, Task, TaskState
+from scriptrules.model import (
+    Control,
+    Failure,
+    Ids,
+    Limit,
+    LogLine,
+    Retries,
+    Run,
+    RunState,
+    Source,
+    Task,
+    TaskState,
+    why_failed,
+)
 from scriptrules.store import sqlite
 from scriptrules.store.memory import MemoryStore
-from scriptrules.store.protocol import Change, Committed, Filter, Ingested, RunEnd, Store, TaskMove, Wake, merge
+from scriptrules.store.protocol import Change, Committed, Filter, Ingested, Mark, RunEnd, Store, TaskMove, Wake, merge
 from scriptrules.store.sqlite import SqliteStore
 
 PATIENCE = 30.0  # seconds that a test waits for what must happen at some time
@@ -321,7 +334,44 @@ def test_a_task_ends_with_the_last_of_its_runs(use: Use, states: list[RunState],
         assert (await store.task("t1")).state is TaskState.RUNNING  # type: ignore[union-attr]
         last = await commit(store, Change(runs=[run("r2", state=states[1])], ends=[RunEnd("t1", 40)]))
         assert last.ended == [("t1", expected)]
-        assert await store.task("t1") == replace(task("t1"), state=expected, since=40, reason=None)
+        reason = "rule audit was failed" if expected is TaskState.FAILED else None
+        assert await store.task("t1") == replace(task("t1"), state=expected, since=40, reason=reason)
+
+    use(body)
+
+
+@pytest.mark.parametrize(
+    "error", [Failure("ValueError", "no"), Failure("KeyError", "'ä\"'", line=7), Failure("ValueError", "x" * 2000)]
+)
+def test_a_failed_task_says_why_its_first_failed_run_did(use: Use, error: Failure) -> None:
+    async def body(store: Store) -> None:
+        failed = run("r2", state=RunState.FAILED, error=error)
+        later = run("r3", state=RunState.FAILED, error=Failure("OSError", "later"))
+        await commit(
+            store,
+            Change(
+                tasks=[task("t1")],
+                runs=[run("r1"), run("r2"), run("r3")],
+                moves=[TaskMove("t1", TaskState.RUNNING, 20, open=2)],
+            ),
+        )
+        await commit(store, Change(runs=[later], ends=[RunEnd("t1", 30)]))
+        await commit(store, Change(runs=[failed], ends=[RunEnd("t1", 40)]))
+        found = await store.task("t1")
+        assert found is not None
+        assert (found.state, found.reason) == (TaskState.FAILED, why_failed(failed))
+
+    use(body)
+
+
+def test_what_a_run_keeps_to_and_how_far_schedules_have_come_are_kept(use: Use) -> None:
+    async def body(store: Store) -> None:
+        kept = run("r1", control=Control(Retries(3, 2.0), 60.0, Limit(1, "customer")), deadline=77, slot="work n=1")
+        marks = [Mark("schedule/a", "0 2 * * * UTC", 5), Mark("schedule/b", "0 3 * * * UTC", 6)]
+        await commit(store, Change(tasks=[task("t1")], runs=[kept], marks=marks))
+        await commit(store, Change(marks=[replace(marks[0], at=9)]))
+        assert await store.run("r1") == kept
+        assert sorted(await store.marks(), key=lambda mark: mark.name) == [replace(marks[0], at=9), marks[1]]
 
     use(body)
 

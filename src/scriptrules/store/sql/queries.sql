@@ -17,8 +17,11 @@ UPDATE tasks SET open = open - 1 WHERE id = ?;
 -- name: end_tasks
 UPDATE tasks
 SET since = ?2, reason = (
-    SELECT substr('rule ' || rule || coalesce(', line ' || json_extract(CAST(error AS TEXT), '$.line'), '') || ': '
-        || json_extract(CAST(error AS TEXT), '$.type') || ': ' || json_extract(CAST(error AS TEXT), '$.message'), 1, 1000)
+    SELECT coalesce(
+        substr('rule ' || rule || coalesce(', line ' || json_extract(CAST(error AS TEXT), '$.line'), '') || ': '
+            || json_extract(CAST(error AS TEXT), '$.type') || ': '
+            || json_extract(CAST(error AS TEXT), '$.message'), 1, 1000),
+        'rule ' || rule || ' was failed')
     FROM runs WHERE task = tasks.id AND state = 'failed' ORDER BY id LIMIT 1
 ), state = CASE
     WHEN EXISTS (SELECT 1 FROM runs WHERE task = tasks.id AND state = 'failed') THEN 'failed'
