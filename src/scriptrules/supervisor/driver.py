@@ -16,7 +16,7 @@ import structlog
 from scriptrules import journal
 from scriptrules.clock import Clock
 from scriptrules.errors import NotFound
-from scriptrules.model import ENTRY_FINAL, RUN_FINAL, Entry, Failure, RunState, Task, TaskState
+from scriptrules.model import ENTRY_FINAL, RUN_FINAL, Entry, Failure, Run, RunState, Task, TaskState
 from scriptrules.sandbox import wire
 from scriptrules.sandbox.pool import Job, Loss, Pool, Worker
 from scriptrules.sightings import Generated
@@ -65,6 +65,7 @@ class Driver:
         self.executions: Executions | None = None  # set before the first run is driven
         self.timers = Timers(store, clock, self.timer)
         self.announce: Callable[[Iterable[Task]], None] = _nobody  # hears of tasks before they are committed
+        self.waits: Callable[[Run], None] = _nothing  # hears of runs that have not ended
         self.offer: Callable[[Iterable[Task]], None] = _nobody  # gets them once they are
         self.notice: Callable[[Iterable[Generated]], None] = _unnoticed  # gets what was generated, once it is committed
         self.cancel_quietly: Callable[[str], Coroutine[Any, Any, None]] = _no_one  # a task that nobody waits for now
@@ -182,6 +183,7 @@ class Driver:
         if decision.ended:
             self._live.remove(live)
         else:
+            self.waits(live.run)
             self._live.forget_idle(live)
 
     def _after_commit(self, committed: Committed) -> None:
@@ -580,6 +582,10 @@ def _nobody(_: Iterable[Task]) -> None:
 
 def _unnoticed(_: Iterable[Generated]) -> None:
     """Nor is anything foreseen."""
+
+
+def _nothing(_: Run) -> None:
+    """Nor does any wait."""
 
 
 async def _no_one(_: str) -> None:

@@ -115,6 +115,7 @@ class RunLimits:
         self._limit_of = limit_of
         self._exists = exists
         self._slots: dict[str, Slots] = {}
+        self._queued = 0  # runs, over all slots
 
     def recover(self, wakes: Sequence[Wake]) -> None:
         """Take up what the last supervisor left, oldest run first; nothing is started before `review`."""
@@ -140,6 +141,7 @@ class RunLimits:
         if slots is None:
             return
         slots.held.pop(run.id, None)
+        self._queued -= run.id in slots.queued
         slots.queued.pop(run.id, None)
         slots.leaving.discard(run.id)
         self._fill(run.slot or "", slots)
@@ -163,12 +165,22 @@ class RunLimits:
 
     def queued(self) -> int:
         """How many runs wait for a slot."""
-        return sum(len(slots.queued) for slots in self._slots.values())
+        return self._queued
+
+    def waiting(self) -> list[str]:
+        """The runs that wait for a slot."""
+        return [run for slots in self._slots.values() for run in slots.queued]
+
+    def holders(self, run: Run) -> list[str]:
+        """The runs one of which has to end before a queued run gets its slot."""
+        slots = self._slots.get(run.slot or "")
+        return list(slots.held) if slots else []
 
     def _enter(self, slot: str, run: str, queued: bool) -> None:
         slots = self._slots.get(slot)
         if slots is None:
             slots = self._slots[slot] = Slots(slot.partition(" ")[0])
+        self._queued += queued and run not in slots.queued
         (slots.queued if queued else slots.held)[run] = None
 
     def _fill(self, slot: str, slots: Slots) -> None:
@@ -177,6 +189,7 @@ class RunLimits:
         while slots.queued and (most is None or len(slots.held) < most):
             run = next(iter(slots.queued))
             del slots.queued[run]
+            self._queued -= 1
             slots.held[run] = None
             self.start(run)
         if not slots.held and not slots.queued:

@@ -38,6 +38,7 @@ EXITS = {  # reason of what is not final: what ends it
     "running": "the end of its runs",
     "sleep": "its time: nothing to do",
     "wait": "the end of what it waits for; or `scriptrules cancel ID`",
+    "deadlock": "`scriptrules cancel ID`, or `scriptrules answer ID` in place of what it waits for; raise the limit",
     "receive": "the arrival of such a task; or `scriptrules cancel ID`",
     "sleep_until": "its time: nothing to do",
     "call": "the answer; or `scriptrules cancel ID`",

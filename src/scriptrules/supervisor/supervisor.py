@@ -25,6 +25,7 @@ from scriptrules.sandbox.pool import Pool
 from scriptrules.store.protocol import Filter, Ingested, Store, Wake
 from scriptrules.supervisor.background import Background, Observers, patiently
 from scriptrules.supervisor.breakpoints import Breakpoints
+from scriptrules.supervisor.deadlocks import Deadlocks
 from scriptrules.supervisor.decision import Setting
 from scriptrules.supervisor.driver import Driver
 from scriptrules.supervisor.executions import DrainShape, Executions
@@ -108,6 +109,8 @@ class Supervisor:
             store, self.rules, self.breakpoints, self.live, self.driver, self.matcher, self.limits, setting, clock
         )
         self.driver.cancel_quietly = self.verbs.cancel_quietly
+        self._deadlocks = Deadlocks(store, self.live, self.limits, self.driver, self._background, clock)
+        self.driver.waits = self._deadlocks.look
         self.foresight = Foresight(
             self.pool, store, self.rules.active, self.rules.facts, clock, self._background, observers
         )
@@ -206,6 +209,7 @@ class Supervisor:
         self.limits.review()
         self.matcher.refill()
         self._background.spawn(self._cancel_orphans())
+        self._deadlocks.look_again()
 
     async def _cancel_orphans(self) -> None:
         """What a run had called that was cancelled: the last supervisor may not have come to cancel that too."""
