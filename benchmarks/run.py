@@ -16,6 +16,7 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import containers
 import durable
 import receiving
 import sandbox
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[int], list[Result]]] = {
     "sandbox": sandbox.sandbox,
     "rules": starting.rules,
     "help": starting.help,
+    "containers": containers.containers,
 }
 MARKS = {"aim": "✔✔ aim", "reach": "✔ reach", "below": "✘ below", "": ""}
 

@@ -77,6 +77,13 @@ def test_a_platform_that_the_image_is_not_for_is_refused(site: Site) -> None:
     assert "s390x" in error.message or "not on host" in error.message
 
 
+def test_a_program_that_needs_no_files_is_started_without_any(site: Site) -> None:
+    script = """[ -e /scriptrules ] && echo there; echo "[\\"$SCRIPTRULES_INPUT\\", \\"$SCRIPTRULES_KEY\\"]" """
+    result = outcome(site, request(script, options={"files": False}))
+    assert result.stdout == '["", "r1-1-1"]\n'
+    assert result.output == ["", "r1-1-1"]
+
+
 # ---- restartable
 
 

@@ -93,7 +93,7 @@ class Cleaning:
         if timer := self._sweeps.pop(container, None):
             timer.cancel()
         with contextlib.suppress(HostUnavailable, EngineError):
-            found = await self._engine.request(lambda client: client.inspect_container(container))
+            found = await self._engine.inspect(container)
             since = clock.parse(found["State"]["FinishedAt"])
             left = (since - self._context.clock() - self._watch.skew) / clock.SECOND + self._table.keep_for
             if left <= 0:

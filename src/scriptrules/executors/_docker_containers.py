@@ -95,26 +95,33 @@ class Containers:
                 known = str(parent) in (*folders, "/", policy.FOLDER)
                 if not known and not await self._engine.exists(container, str(parent)):
                     folders.append(str(parent))
+        if not policy.has_files(request):
+            return
         archive = input_archive(request.input, request.secret_files, folders, self._context.clock())
-        await self._engine.request(lambda client: client.put_archive(container, "/", archive), slow=True)
+        await self._put(container, archive)
+
+    async def _put(self, container: str, archive: bytes) -> None:
+        await self._engine.command("PUT", f"/containers/{container}/archive", {"path": "/"}, archive)
+
+    async def start(self, container: str) -> None:
+        await self._engine.command("POST", f"/containers/{container}/start")
 
     async def wipe(self, container: str, labels: Mapping[str, str]) -> None:
         """Empty the files with secrets of an ended container."""
         paths = msgspec.json.decode(labels.get(policy.LABEL_SECRETS, "[]"), type=list[str])
         if paths:
             archive = secret_archive(dict.fromkeys(paths, ""), [], self._context.clock())
-            await self._engine.request(lambda client: client.put_archive(container, "/", archive), slow=True)
+            await self._put(container, archive)
 
     async def find(self, key: str) -> dict[str, Any] | None:
         """What the engine says of the container under the name of `key`, whosever it is; None where there is none."""
         name = self.name_of(key)
         try:
-            found: dict[str, Any] = await self._engine.request(lambda client: client.inspect_container(name))
+            return await self._engine.inspect(name)
         except EngineError as error:
             if error.status == 404:
                 return None
             raise self._engine.unavailable(error.message) from None
-        return found
 
     async def listed(self) -> list[dict[str, Any]]:
         """All containers of this store, as the engine lists them."""
@@ -168,7 +175,7 @@ class Containers:
 
     async def remove(self, container: str) -> None:
         try:
-            await self._engine.request(lambda client: client.remove_container(container, v=True, force=True))
+            await self._engine.command("DELETE", f"/containers/{container}", {"v": "1", "force": "1"})
         except EngineError as error:
             if error.status not in (404, 409):  # gone, or just being removed
                 raise

@@ -34,6 +34,7 @@ IDLE = 2.0  # seconds without a request after which connections that are kept al
 SHUTDOWN_TIMEOUT = 1.0  # seconds that an engine has to say goodbye to an encrypted stream
 REQUEST_TIMEOUT = 120  # seconds; a busy engine takes long to start many containers
 _T = TypeVar("_T")
+_INSPECT_MAX = 16 * 1024 * 1024  # bytes
 _LINE_MAX = 1024 * 1024  # bytes of one event
 
 
@@ -58,25 +59,17 @@ class Engine:
         self._connecting = threading.Lock()
         self._tunnel: Tunnel | None = None
         self._tunnelling = asyncio.Lock()
-        # One thread is always left for what is quick: a busy engine takes long to start a container.
-        self._slow = asyncio.Semaphore(REQUEST_THREADS - 1)
         self._under_way = 0
         self._idle: asyncio.TimerHandle | None = None
         self._closing = False
 
-    async def request(self, do: Callable[[docker.APIClient], Any], slow: bool = False) -> Any:
-        """What `do` returns, called in a thread with the SDK's client.
-
-        Args:
-            slow: the engine may need long for it, so it must not keep others waiting.
+    async def request(self, do: Callable[[docker.APIClient], Any]) -> Any:
+        """What `do` returns, called in a thread with the SDK's client; for what the engine answers at once.
 
         Raises:
             EngineError: the engine refused.
             HostUnavailable: it could not be reached, or did not answer; what was asked may have been done or not.
         """
-        if slow:
-            async with self._slow:
-                return await self.request(do)
         if self._closing:
             raise HostUnavailable(f"host {self._host!r} is closed. Start the supervisor again.")
         url = await self._url()
@@ -146,7 +139,12 @@ class Engine:
 
     @contextlib.asynccontextmanager
     async def stream(
-        self, path: str, query: Mapping[str, str], method: str = "GET", headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        query: Mapping[str, str],
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
     ) -> AsyncIterator[asyncio.StreamReader]:
         """The body of an answer to `path` that may be endless, read by the event loop.
 
@@ -158,15 +156,22 @@ class Engine:
         reader, writer = await self._dial()
         try:
             target = f"{quote(path)}?{urlencode(query)}"
-            fields = {"Host": "docker", "User-Agent": "scriptrules", "Content-Length": "0", **(headers or {})}
+            fields = {
+                "Host": "docker",
+                "User-Agent": "scriptrules",
+                "Content-Length": str(len(body)),
+                **(headers or {}),
+            }
+            if body:
+                fields["Content-Type"] = "application/x-tar"
             lines = [f"{method} {target} HTTP/1.0", *(f"{name}: {value}" for name, value in fields.items())]
-            writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+            writer.write(("\r\n".join(lines) + "\r\n\r\n").encode() + body)
             try:
                 await writer.drain()
                 async with asyncio.timeout(REQUEST_TIMEOUT):
                     head = await reader.readuntil(b"\r\n\r\n")
                 status = int(head.split(b" ", 2)[1])
-                if status != 200:
+                if status not in (200, 204, 304):  # 304: it was done before
                     raise EngineError(status, _message_of(await reader.read(_LINE_MAX)))
             except (OSError, EOFError, TimeoutError, ValueError, asyncio.LimitOverrunError) as error:
                 raise self.unavailable(_root_cause(error)) from None
@@ -175,6 +180,20 @@ class Engine:
             writer.close()
             with contextlib.suppress(OSError, ssl.SSLError):
                 await writer.wait_closed()
+
+    async def command(self, method: str, path: str, query: Mapping[str, str] | None = None, body: bytes = b"") -> None:
+        """Have the engine do what may take it long, such as to start a container; no thread waits for it.
+
+        Args:
+            body: a tar archive.
+
+        Raises:
+            EngineError, HostUnavailable: as `request`.
+        """
+        if self._closing:
+            raise HostUnavailable(f"host {self._host!r} is closed. Start the supervisor again.")
+        async with self.stream(path, query or {}, method, body=body):
+            return
 
     async def exists(self, container: str, path: str) -> bool:
         """Whether a container has a file or folder there."""
@@ -185,6 +204,18 @@ class Engine:
             if error.status == 404:
                 return False
             raise
+
+    async def inspect(self, container: str) -> dict[str, Any]:
+        """What the engine says of a container, whatever else is asked of it: no thread is waited for.
+
+        Raises:
+            EngineError, HostUnavailable: as `request`.
+        """
+        found = await self.read(f"/containers/{container}/json", {}, _INSPECT_MAX)
+        try:
+            return msgspec.json.decode(found, type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise self.unavailable(f"an answer broke off ({error})") from None
 
     async def read(self, path: str, query: dict[str, str], limit: int) -> bytes:
         """The answer to GET `path`, or its first `limit` bytes."""

@@ -37,6 +37,8 @@ RESTARTS_MAX = 3  # of one execution that is restartable and whose container was
 READ_GRACE = 5.0  # seconds that those who follow a log have to read its end
 _ARCHIVE_MAX = OUTPUT_FILE_MAX + 64 * 1024  # bytes; the headers of an archive come on top of the file
 
+_Left = tuple[tuple[Tail, Tail], tuple[Json, str | None] | None]  # of an ended container: its log, its output file
+
 
 class _Execution:
     """One execution from `ensure` until its result is yielded."""
@@ -52,6 +54,7 @@ class _Execution:
         self.stopped = asyncio.Event()  # the same, for who waits
         self.timed_out = False
         self.outage = False  # the engine was out of reach while it ran
+        self.died = False  # the engine has said so
         self.restarts = 0  # because its container was lost
         self.timers: list[asyncio.TimerHandle] = []
         self.looking = False
@@ -235,15 +238,11 @@ class DockerExecutor:
     async def _start(self, execution: _Execution, container: str, own: bool) -> None:
         """Start a container that was never started, as far as the engine knows."""
         key = execution.request.key
-
-        def start(client: Any) -> Any:
-            # Counted before it is sent: an answer that is lost may be of a start that took place.
-            self._starts[key] = self._starts.get(key, 0) + 1
-            client.start(container)
-
         try:
             await self._containers.fill(container, execution.request)
-            await self._engine.request(start, slow=True)
+            # Counted before it is sent: an answer that is lost may be of a start that took place.
+            self._starts[key] = self._starts.get(key, 0) + 1
+            await self._containers.start(container)
         except EngineError as error:
             found = await self._containers.find(key)
             if found is None or is_never_started(found["State"]):
@@ -274,6 +273,7 @@ class DockerExecutor:
     def _container_ended(self, key: str, container: str) -> None:
         execution = self._executions.get(key)
         if execution is not None and execution.container == container:
+            execution.died = True
             self._look(execution)
 
     def _lost(self) -> None:
@@ -311,13 +311,17 @@ class DockerExecutor:
     async def _settle_now(self, execution: _Execution) -> None:
         """Inspect the container and do what follows: finish with a result, or arm the timeout."""
         execution.look_again = False
-        container = execution.container
+        assert execution.container is not None
+        # Once it is said to have died, what it left is read at once, not after the inspection that confirms it.
+        reading = asyncio.ensure_future(self._read_left(execution)) if execution.died else None
         try:
-            found = await self._engine.request(lambda client: client.inspect_container(container))
+            found = await self._engine.inspect(execution.container)
             if found["State"]["Status"] in LIVE:
+                execution.died = False
+                self._kept.file(execution.request.key).unlink(missing_ok=True)
                 await self._still_runs(execution, found)
             elif self._executions.get(execution.request.key) is execution:
-                await self._collect(execution, found)
+                self._collect(execution, found, await (reading or self._read_left(execution)))
         except HostUnavailable:
             pass  # the comparison after the next connect looks again
         except EngineError as error:
@@ -326,10 +330,14 @@ class DockerExecutor:
             elif error.status == 404:
                 self._finish(execution, self._failed("container was removed"))
             # anything else is the engine's trouble of the moment: the next comparison looks again
+        finally:
+            if reading is not None:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
 
     async def _restart(self, execution: _Execution) -> None:
         """Start once more what was removed behind our back, as its rule allows."""
-        execution.container, execution.started_at = None, None
+        execution.container, execution.started_at, execution.died = None, None, False
         while self._executions.get(execution.request.key) is execution:
             try:
                 async with execution.lock:
@@ -367,12 +375,10 @@ class DockerExecutor:
         execution.timed_out = True
         self._tasks.spawn(self._end(execution, f"timeout after {execution.request.timeout:g} s"))
 
-    async def _collect(self, execution: _Execution, found: Mapping[str, Any]) -> None:
-        """Gather what an ended container left, and finish."""
+    def _collect(self, execution: _Execution, found: Mapping[str, Any], left: _Left) -> None:
+        """Finish with what an ended container left."""
         self._note_start(execution, found)
-        (stdout, stderr), file = await asyncio.gather(
-            self._read_log(execution.request.key, found["Id"]), self._read_output(found["Id"])
-        )
+        (stdout, stderr), file = left
         ended = Ended(
             state=found["State"],
             stdout=stdout,
@@ -384,6 +390,14 @@ class DockerExecutor:
             memory_mb=found["HostConfig"]["Memory"] // policy.MEGABYTE,
         )
         self._finish(execution, result_of(execution.request, ended, self._context.host, execution.verdict))
+
+    async def _read_left(self, execution: _Execution) -> _Left:
+        assert execution.container is not None
+        log = self._read_log(execution.request.key, execution.container)
+        if not policy.has_files(execution.request):
+            return await log, None
+        both: _Left = await asyncio.gather(log, self._read_output(execution.container))
+        return both
 
     async def _read_log(self, key: str, container: str) -> tuple[Tail, Tail]:
         """The ends of both streams; the whole is kept where it is longer."""
