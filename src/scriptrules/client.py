@@ -105,6 +105,24 @@ class LogJson(TypedDict):
     fields: dict[str, Json] | None
 
 
+class ScheduleJson(TypedDict):
+    name: str
+    task: str
+    cron: str
+    timezone: str
+    catch_up: str
+    last: str | None
+    next: str | None
+
+
+class SourceJson(TypedDict):
+    name: str
+    source: str
+    state: str  # "running" | "failed" | "ended"
+    tasks: int
+    problem: str | None
+
+
 class HostJson(TypedDict):
     name: str
     executor: str
@@ -418,6 +436,16 @@ class Client:
     def hosts(self) -> list[HostJson]:
         """The configured hosts, each as it is now."""
         items: list[HostJson] = self._request("GET", "/api/hosts")["items"]
+        return items
+
+    def schedules(self) -> list[ScheduleJson]:
+        """What is sent at times, soonest first."""
+        items: list[ScheduleJson] = self._request("GET", "/api/schedules")["items"]
+        return items
+
+    def sources(self) -> list[SourceJson]:
+        """The configured sources of tasks, by name."""
+        items: list[SourceJson] = self._request("GET", "/api/sources")["items"]
         return items
 
     def drain(self, on: bool | None) -> DrainJson:

@@ -43,6 +43,8 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name: module, summary
     "check": ("checking", "Compile all rules, or PATHS, and report what is wrong."),
     "schema": ("schemas", "Print the JSON schema of declarative rules, for editors."),
     "explain-code": ("explaining", "Explain a code such as SR110; without one, list them all."),
+    "schedules": ("incoming", "List schedules, soonest first."),
+    "sources": ("incoming", "List sources of tasks, and how they are."),
     "hosts": ("hosts", "List hosts: reachable, version, what runs and waits there, free slots, and what is wrong."),
     "drain": ("hosts", "Let running executions end, and start no more; returns when the last one has ended."),
     "plugins": ("installation", "List plugins and what they add."),
