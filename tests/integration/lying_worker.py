@@ -303,6 +303,39 @@ def a_moment_before_all_others(liar: Liar, request: Request) -> None:
     liar.say_slice(request, end="blocked", entries=[Intent("sleep", b'{"seconds":-1e300}', 1)])
 
 
+# ---- lies about variables and secrets
+
+
+@lie
+def a_load_that_was_not_asked(liar: Liar, request: Request) -> None:
+    liar.say_slice(request, end="returned", entries=[Intent("load", b'{"name":"x"}', 1)])
+
+
+@lie
+def a_load_of_nothing(liar: Liar, request: Request) -> None:
+    liar.say_slice(request, end="load", entries=[])
+
+
+@lie
+def a_load_after_an_emit(liar: Liar, request: Request) -> None:
+    entries = [Intent("emit", b'{"name":"x","data":{}}', 1), Intent("load", b'{"name":"x"}', 1)]
+    liar.say_slice(request, end="load", entries=entries)
+
+
+@lie
+def a_load_of_an_impossible_name(liar: Liar, request: Request) -> None:
+    liar.say_slice(request, end="load", entries=[Intent("load", b'{"name":"../key"}', 1)])
+
+
+@lie
+def a_secret_that_was_not_loaded(liar: Liar, request: Request) -> None:
+    args = (
+        b'{"host":"local","name":"x","image":"sh","args":[],"timeout":null,"retries":0,"options":{},'
+        b'"env":{"A":{"$secret":[{"name":"token","version":1}]}}}'
+    )
+    liar.say_slice(request, end="returned", entries=[Intent("run", args, 1)])
+
+
 # ---- lies about rules (only where a task was matched)
 
 

@@ -38,7 +38,21 @@ from scriptrules.model import (
 )
 from scriptrules.store import sqlite
 from scriptrules.store.memory import MemoryStore
-from scriptrules.store.protocol import Change, Committed, Filter, Ingested, Mark, RunEnd, Store, TaskMove, Wake, merge
+from scriptrules.store.protocol import (
+    Change,
+    Committed,
+    Filter,
+    Ingested,
+    Mark,
+    RunEnd,
+    SecretUse,
+    SecretVersion,
+    Store,
+    TaskMove,
+    Variable,
+    Wake,
+    merge,
+)
 from scriptrules.store.sqlite import SqliteStore
 
 PATIENCE = 30.0  # seconds that a test waits for what must happen at some time
@@ -135,6 +149,77 @@ def test_log_lines_are_read_on_from_a_position(use: Use) -> None:
         positions = [position for position, _ in first + rest]
         assert positions == sorted(set(positions))
         assert await store.logs("r1", after=positions[-1]) == []
+
+    use(body)
+
+
+def test_variables_of_trees_and_of_the_store_are_apart(use: Use) -> None:
+    async def body(store: Store) -> None:
+        one, two = Variable("t1", "x", b"1", 10, "r1"), Variable("", "x", b"2", 10)
+        await commit(store, Change(variables=[replace(one, value=b"0"), one, two, Variable("", "y", b"3", 10)]))
+        assert await store.variables_named("t1", "x") == [one, two]
+        assert await store.variables_named("t2", "x") == [two]
+        assert [found.name for found in await store.variables("", "", 10)] == ["x", "y"]
+        assert [found.name for found in await store.variables("", "x", 10)] == ["y"]
+        assert len(await store.variables("", "", 1)) == 1
+        await commit(store, Change(variables=[replace(one, value=None), two]))
+        await store.put_variables([replace(two, value=None)], [])
+        assert await store.variables_named("t1", "x") == []
+
+    use(body)
+
+
+def test_a_removal_and_a_save_in_one_group_keep_their_order(use: Use) -> None:
+    async def body(store: Store) -> None:
+        kept = Variable("", "x", b"1", 10)
+        gone = replace(kept, value=None)
+        await asyncio.gather(*(commit(store, Change(variables=[one])) for one in (kept, gone, kept, gone, kept)))
+        assert await store.variables_named("", "x") == [kept]
+
+    use(body)
+
+
+def sealed(version: int, since: int, source: str = "") -> SecretVersion:
+    return SecretVersion("token", version, source, "key", b"\0\xff", since)
+
+
+def test_a_sealed_value_is_given_to_runs_that_have_loaded_it_only(use: Use) -> None:
+    async def body(store: Store) -> None:
+        await store.put_variables([Variable("", "token", None, 10, version=2)], [sealed(1, 10), sealed(2, 20)])
+        await commit(store, Change(runs=[run("r1")], tasks=[task("t1")], uses=[SecretUse("token", 1, "r1")] * 2))
+        assert await store.secret_for(SecretUse("token", 1, "r1")) == sealed(1, 10)
+        assert await store.secret_for(SecretUse("token", 1, "r2")) is None
+        assert await store.secret_for(SecretUse("token", 2, "r1")) is None
+        assert (
+            await store.secret_versions("token") == await store.secret_versions(None) == [sealed(2, 20), sealed(1, 10)]
+        )
+        assert await store.secret_versions("other") == []
+
+    use(body)
+
+
+def test_values_are_kept_while_they_are_used_current_or_lately_replaced(use: Use) -> None:
+    async def body(store: Store) -> None:
+        versions = [sealed(1, 10), sealed(2, 20), sealed(3, 30), sealed(4, 90), sealed(5, 95)]
+        await store.put_variables(
+            [Variable("", "token", None, 95, version=5), Variable("gone", "x", b"1", 5)], versions
+        )
+        await commit(store, Change(runs=[run("r1")], tasks=[task("t1")], uses=[SecretUse("token", 1, "r1")]))
+        await commit(store, Change(uses=[SecretUse("token", 2, "removed")]))
+        await store.prune_variables(50)
+        assert [secret.version for secret in await store.secret_versions(None)] == [5, 4, 3, 1]
+        assert await store.variables_named("gone", "x") == []
+
+    use(body)
+
+
+def test_removing_a_secret_leaves_what_runs_have_loaded(use: Use) -> None:
+    async def body(store: Store) -> None:
+        await store.put_variables([Variable("", "token", None, 10, version=2)], [sealed(1, 10), sealed(2, 20)])
+        await commit(store, Change(runs=[run("r1")], tasks=[task("t1")], uses=[SecretUse("token", 1, "r1")]))
+        await store.put_variables([Variable("", "token", None, 30)], [])
+        assert [secret.version for secret in await store.secret_versions(None)] == [1]
+        assert await store.variables("", "", 10) == []
 
     use(body)
 

@@ -86,6 +86,7 @@ async def supervising(folder: Path) -> AsyncIterator[Supervisor]:
         await supervisor.close()
 
 
+MATCHED = {"take.a_load_of_nothing", "take.a_load_after_an_emit", "take.a_load_of_an_impossible_name"}
 LYING = [f"take.{lie}" for lie in LIES] + [f"ran.{lie}" for lie in LIES if lie not in ABOUT_RULES]
 
 
@@ -111,6 +112,8 @@ async def _among_honest(folder: Path, lie: str) -> None:
         state = await _until(supervisor, liar, {*TASK_FINAL, TaskState.HELD})
         if lie.partition(".")[2] in HARMLESS_SO_FAR:
             assert state is TaskState.DONE  # the lie came after an honest answer
+        elif lie in MATCHED:
+            assert state is TaskState.DONE  # what was matched counts; the run is executed by an honest worker
         else:
             assert state in (TaskState.HELD, TaskState.FAILED)
         await eventually(lambda: pool.restarts, "the lying worker is killed")
