@@ -17,6 +17,7 @@ from scriptrules.sandbox.wire import Outcome
 from scriptrules.supervisor.arguments import RunArgs, SecretText, WorkerLied, run_args, secret_text
 
 MARK = SecretText.__struct_encode_fields__[0]
+_MARK_BYTES = MARK.encode()
 
 Answer = tuple[bytes, Outcome]  # the arguments of a load, and what the script was told
 Fill = Callable[[SecretText], str]
@@ -35,7 +36,7 @@ def secrets_in(name: str, args: bytes, accepting: Mapping[str, list[str]]) -> se
     Args:
         accepting: parameters that accept secrets, by function.
     """
-    if MARK.encode() not in args:
+    if _MARK_BYTES not in args:
         return set()
     if name == "run":
         return references(in_run(run_args(args)))
