@@ -89,7 +89,7 @@ def did(piece: wire.Slice) -> list[tuple[str, bytes, int]]:
 
 def test_there_are_journals_of_every_way_to_wait_and_one_that_diverges() -> None:
     names = {entry.name for name in FILES for entry in journal.fold(Golden(name).records)}
-    assert {"emit", "run", "wait", "call", "sleep"} <= names
+    assert {"emit", "run", "wait", "call", "receive", "sleep", "sleep_until", "hold"} <= names
     kinds = {type(record).__name__ for name in FILES for record in Golden(name).records}
     assert {"SliceRecord", "StartRecord", "EndRecord", "AgainRecord", "CutRecord"} <= kinds
     assert any("diverges" in Golden(name).recorded for name in FILES)
