@@ -224,6 +224,35 @@ def test_retry_does_a_failed_run_again_with_the_newest_source(project: Project) 
     assert project.until_state(run, "done")["value"] == "mended"
 
 
+def test_fork_goes_on_with_another_result_and_show_prints_who_has_called(project: Project) -> None:
+    rules = project.folder / "rules"
+    (rules / "forked.py").write_text('on = "fork.me"\ndef main():\n    return call("fork.callee", n=1)\n')
+    (rules / "callee.py").write_text('on = "fork.callee"\ndef main(n):\n    hold("look")\n    return n\n')
+    callee = until(lambda: project("send", "fork.me") and project("runs", "--rule", "callee", "--json").json["items"])
+    callee = callee[-1]["id"]
+    project.until_state(callee, "held")
+    stack = project("show", callee, "--json").json["run"]["stack"]
+    assert [(frame["rule"], frame["line"], frame["seq"]) for frame in stack] == [("forked", 3, 1), ("callee", 3, 1)]
+    run = stack[0]["run"]
+    shown = project("show", callee).out
+    assert "CALLED BY" in shown
+    assert shown.index("forked") < shown.index("callee", shown.index("CALLED BY"))
+    fork = project("fork", f"{run}@1", "--set", '{"n": 5}', "--json").json
+    assert project.until_state(fork["id"], "done")["value"] == {"n": 5}
+    assert project.until_state(run, "waiting")["id"] == run
+    for arguments, says in (
+        ((run, "--set", "1"), "names no entry"),
+        ((f"{run}@0", "--set", "1"), "names no entry"),
+        ((f"{run}@1", "--set", "text"), "no JSON"),
+        ((f"{run}@9", "--set", "1"), "has no entry 9"),
+    ):
+        refused = project("fork", *arguments)
+        assert refused.status != 0
+        assert says in refused.err
+    project("resume", callee)
+    assert project.until_state(run, "done")["value"] == 1
+
+
 def test_doctor_sees_the_server_and_the_host(project: Project) -> None:
     told = project("doctor", "--json")
     assert told.status == 0, told.out
