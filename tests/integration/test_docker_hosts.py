@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from serving import Problem, Server, eventually, project
 
 pytestmark = pytest.mark.docker
 
+HUNDREDS = 200
 MANY = f"""
 on = "many"
 def main(count, seconds, **rest):
@@ -171,3 +173,64 @@ def test_hosts_says_what_is_there_and_what_is_wrong(engine: PrivateEngine) -> No
         assert shown.returncode == 1
         assert "cannot be reached" in shown.stdout
         assert found["locust"]["version"] in shown.stdout
+
+
+def test_what_an_earlier_server_left_is_removed_and_strays_are_only_listed(engine: PrivateEngine) -> None:
+    with project() as server, engine.client() as client:
+        server.config(table(engine))
+        server.rule("many", MANY)
+        server.start()
+        task = server.send("many", count=1, seconds=1)
+        (mine,) = eventually(lambda: client.containers(all=True), "its container is there")
+        assert server.wait_task(task)["state"] == "done"
+        eventually(lambda: not client.containers(all=True), "its container is removed")
+        server.stop()
+
+        def make(name: str, **labels: str) -> str:
+            marked = {f"scriptrules.{label}": value for label, value in labels.items()}
+            body = {"Image": IMAGE, "Cmd": ["true"], "HostConfig": {"NetworkMode": "none"}}
+            client.create_container_from_config({**body, "Labels": {**mine["Labels"], **marked}}, name)
+            return name
+
+        name = str(mine["Names"][0]).lstrip("/")
+        make(name)  # as if the server had been killed before it could remove it
+        stray = make("stray", key="r0000000000000-1-1-1")
+        make("foreign", store="another")
+        server.start()
+        names = lambda: sorted(one["Names"][0].lstrip("/") for one in client.containers(all=True))  # noqa: E731
+        eventually(lambda: name not in names(), "what was left is removed")
+        assert hosts(server)["locust"]["strays"] == [stray]
+        said = command(server, "doctor").stdout
+        assert "nothing accounts for stray;" in " ".join(said.split())
+        assert "strays, which nothing here accounts for: stray" in command(server, "hosts").stdout
+        assert names() == ["foreign", "stray"]
+        server.stop()
+        assert "2 executions are there" in command(server, "doctor").stdout
+
+
+@pytest.mark.soak
+def test_two_hundred_containers_hold_no_thread_and_no_connection_each(engine: PrivateEngine) -> None:
+    with project() as server:
+        server.config(table(engine))
+        server.rule("many", MANY)
+        server.start()
+        assert server.process is not None
+        threads = Path(f"/proc/{server.process.pid}/task")
+        before = len(list(threads.iterdir()))
+        task = server.send("many", count=HUNDREDS, seconds=600)
+        run = server.wait_run(task, {"waiting"})
+
+        def started() -> bool:
+            return all(entry["state"] == "started" for entry in server.entries(run["id"])[:HUNDREDS])
+
+        eventually(started, "all of them run", patience=300)
+        assert len(list(threads.iterdir())) <= before + 5
+        server.kill()
+        server.start()
+        eventually(lambda: _connections(engine) <= 3, "connections that nobody uses are closed")
+        assert hosts(server)["locust"]["running"] == HUNDREDS
+
+
+def _connections(engine: PrivateEngine) -> int:
+    lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return sum(line[-1] == f"{engine.folder}/s" and line[3] != "00010000" for line in lines)

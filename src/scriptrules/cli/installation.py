@@ -33,6 +33,7 @@ from scriptrules.errors import ScriptrulesError
 
 if TYPE_CHECKING:
     from scriptrules.config import Config
+    from scriptrules.plugins.executor import Executor
 
 HOST_TIMEOUT = 15.0  # seconds until a host that does not answer is broken
 SPACE_MIN = 100  # megabytes that should be free for the store
@@ -226,6 +227,7 @@ async def _plugins_and_hosts(settings: Config) -> AsyncIterator[Finding]:
             )
             try:
                 sentence = await asyncio.wait_for(executor.check(), HOST_TIMEOUT)
+                strays = await asyncio.wait_for(_strays(name, executor), HOST_TIMEOUT)
             finally:
                 await executor.close()
         except TimeoutError:
@@ -237,8 +239,25 @@ async def _plugins_and_hosts(settings: Config) -> AsyncIterator[Finding]:
         else:
             state = "warning" if "missing:" in sentence or "not executable" in sentence else "ok"
             yield Finding(area="hosts", name=name, state=state, detail=sentence)
+            if strays:
+                yield Finding(area="hosts", name=f"{name}: strays", state="warning", detail=strays)
             continue
         yield Finding(area="hosts", name=name, state="broken", detail=sentence)
+
+
+async def _strays(host: str, executor: Executor) -> str:
+    """What is on a host and nothing accounts for, as a sentence; only a server knows what accounts for what."""
+    from scriptrules.plugins.executor import Hosting
+
+    if not isinstance(executor, Hosting):
+        return ""
+    try:
+        found = {one["name"]: one["strays"] for one in await asyncio.to_thread(make_client().hosts)}
+    except ScriptrulesError:
+        placed = [one.name for one in await executor.inventory() if not one.kept]
+        return f"{len(placed)} executions are there; start the server, which knows whose they are" if placed else ""
+    strays = found.get(host, [])
+    return f"nothing accounts for {', '.join(strays)}; remove what nobody needs by hand" if strays else ""
 
 
 def _server() -> Finding:

@@ -205,6 +205,19 @@ class Executions:
         running = sum(len(host.running) for host in self.hosts.values())
         return DrainShape(self.draining, running, sum(len(host.queue) for host in self.hosts.values()))
 
+    async def tidy(self, under_way: set[str], has_ended: Callable[[str], Awaitable[bool]]) -> None:
+        """Release what earlier supervisors have left though its result is committed; nothing else is touched.
+
+        Args:
+            under_way: keys of the executions that the store has not seen the end of.
+            has_ended: whether the store knows the execution of a key, and its end.
+        """
+        for name, host in self.hosts.items():
+            for one in await self._inventory(host):
+                left = one.store == self._store_id and not one.running and not one.kept
+                if left and one.key not in under_way and one.key not in self._active and await has_ended(one.key):
+                    await self._release(name, one.key)
+
     async def look_at_hosts(self, under_way: set[str]) -> list[HostShape]:
         """How each host is, asked all at once.
 

@@ -17,7 +17,7 @@ import structlog
 from scriptrules import clock as clocks
 from scriptrules.config import Config
 from scriptrules.errors import Draining, NotFound, SandboxUnavailable
-from scriptrules.model import ENTRY_FINAL, Entry, EntryState, Ids, Limit, Run, Task, TaskState, execution_key
+from scriptrules.model import ENTRY_FINAL, Entry, EntryState, Ids, Limit, Run, Task, TaskState, execution_key, parse_key
 from scriptrules.plugins.manager import Plugins
 from scriptrules.sandbox import wire
 from scriptrules.sandbox.confine import Limits
@@ -154,6 +154,7 @@ class Supervisor:
             self.executions.start()
             await self._recover()
             self.executions.recovered()
+            self._background.spawn(self.executions.tidy(await self._under_way(), self._has_ended))
             self.driver.timers.start()
             if self._watch:
                 await self.schedules.start()
@@ -272,6 +273,19 @@ class Supervisor:
     def drained(self) -> DrainShape:
         """How far draining is."""
         return self.executions.drained() if self.executions else DrainShape(False, 0, 0)
+
+    async def _has_ended(self, key: str) -> bool:
+        """Whether the store knows the execution of `key`, and its end."""
+        try:
+            id, run_attempt, seq, attempt = parse_key(key)
+            live = await patiently(lambda: self.live.get(id))
+        except (ValueError, NotFound):
+            return False
+        self.live.forget_idle(live)
+        if live.run.attempt > run_attempt:
+            return True
+        entry = live.entries[seq - 1] if 0 < seq <= len(live.entries) else None
+        return entry is not None and (entry.attempt > attempt or entry.state in ENTRY_FINAL)
 
     async def _under_way(self) -> set[str]:
         """The keys of the executions that the store has not seen the end of."""
