@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from engine import IMAGE, PrivateEngine
 from scriptrules.executors import _docker_logs as logs
 from scriptrules.executors._docker_result import LogFrame
 from scriptrules.plugins.executor import Executor
+from scriptrules.redaction import KNOWN
 from serving import eventually, project
 
 pytestmark = pytest.mark.docker
@@ -109,6 +111,16 @@ def test_what_a_result_cannot_carry_is_kept_when_the_container_is_gone(site: Sit
         await until(lambda: not list((site.folder / "state" / "logs").iterdir()))
 
     with_executor(site, look_later, logs_for=0.0)
+
+
+def test_a_log_is_kept_without_secrets_and_for_nobody_else(site: Site) -> None:
+    KNOWN.learn("open sesame")
+    outcome(site, request(lines(100) + "; echo say open sesame"))
+    (file,) = (site.folder / "state" / "logs").iterdir()
+    assert file.stat().st_mode & 0o077 == 0
+    kept = gzip.decompress(file.read_bytes())
+    assert b"say [secret]" in kept
+    assert b"open sesame" not in kept
 
 
 def test_a_short_log_needs_no_file(site: Site) -> None:

@@ -25,6 +25,7 @@ from scriptrules.executors._docker_result import LogFrame
 from scriptrules.executors._docker_watch import RECONNECT_FIRST, RECONNECT_MOST
 from scriptrules.executors._output import OUTPUT_TAIL
 from scriptrules.plugins.executor import LogChunk
+from scriptrules.redaction import KNOWN
 
 LATELY = 4096  # frames of a stream whose stamps are remembered
 _BATCH = 256 * 1024  # bytes that are written or read in one go
@@ -199,10 +200,23 @@ class LogWriter:
 
 
 def _write(file: Path, mode: str, frames: list[LogFrame]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    encoded = [msgspec.msgpack.encode(frame) for frame in frames]
-    with file.open(mode) as raw, gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1) as packed:
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    encoded = [msgspec.msgpack.encode(_redacted(frame)) for frame in frames]
+    with open(file, mode, opener=_private) as raw, gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1) as packed:
         packed.write(b"".join(len(one).to_bytes(4, "big") + one for one in encoded))
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _redacted(frame: LogFrame) -> LogFrame:
+    """A frame as it is kept: the next server does not know the secrets that this one has resolved."""
+    text = frame.data.decode(errors="surrogateescape")
+    without = KNOWN.text(text)
+    if without == text:
+        return frame
+    return LogFrame(frame.stream, frame.stamp, without.encode(errors="surrogateescape"))
 
 
 def _batches(file: Path) -> Iterator[list[LogFrame]]:

@@ -7,6 +7,7 @@ entry may be asked for again after any restart. What comes back is told to the s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any
@@ -232,8 +233,9 @@ class Executions:
         host = self.hosts.get(run_args(entry.effective).host)
         if host is not None:
             key = execution_key(run, entry.seq, entry.attempt)
-            async for chunk in redacted_chunks(host.executor.logs(key, follow)):
-                yield chunk
+            async with contextlib.aclosing(redacted_chunks(host.executor.logs(key, follow))) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
     # ---- slots
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import msgspec
 
@@ -23,16 +23,20 @@ def redacted_result(result: ExecutionResult, host: str) -> ExecutionResult:
     )
 
 
-async def redacted_chunks(chunks: AsyncIterator[LogChunk]) -> AsyncIterator[LogChunk]:
+async def redacted_chunks(chunks: AsyncIterator[LogChunk]) -> AsyncGenerator[LogChunk, None]:
     """Output as it comes, also where one value spans two chunks."""
     kept: dict[str, str] = {}
-    async for chunk in chunks:
-        text = KNOWN.text(kept.pop(chunk.stream, "") + chunk.text)
-        held = KNOWN.unfinished(text)
-        if held:
-            kept[chunk.stream] = text[-held:]
-            text = text[:-held]
-        if text:
-            yield LogChunk(chunk.stream, text)
-    for stream, text in kept.items():
-        yield LogChunk(stream, text)
+    try:
+        async for chunk in chunks:
+            text = KNOWN.text(kept.pop(chunk.stream, "") + chunk.text)
+            held = KNOWN.unfinished(text)
+            if held:
+                kept[chunk.stream] = text[-held:]
+                text = text[:-held]
+            if text:
+                yield LogChunk(chunk.stream, text, chunk.at)
+        for stream, text in kept.items():
+            yield LogChunk(stream, text)
+    finally:
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()  # whoever reads no more holds nothing open on the host
