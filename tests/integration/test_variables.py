@@ -33,6 +33,9 @@ class Slow:
             raise OSError("the wire is cut")
         if name == "odd":
             return Found(object())
+        if name == "lagging":
+            await asyncio.sleep(0.1)
+            return Found("late")
         if name != "slow":
             return None
         (self.folder / "asked").open("a").write("1")
@@ -223,6 +226,18 @@ def test_runs_that_are_evicted_while_they_wait_for_a_source_are_executed_again()
         assert [server.wait_task(task)["state"] for task in tasks] == ["done"] * 20
         assert [server.run_of(task)["value"] for task in tasks] == [[n, "late"] for n in range(20)]
         assert len(server.all("tasks", name="x")) == 20
+
+
+def test_runs_that_evict_one_another_while_a_source_is_slow_all_come_to_an_end() -> None:
+    """What one execution of a slice was told is kept for the next, so none asks for ever."""
+    with project() as server:
+        (server.folder / "plugins").mkdir()
+        (server.folder / "plugins" / "slow.py").write_text(SLOW)
+        server.config('[sandbox]\nwarm_runs = 1\nworkers = 1\n[variables.slow]\nsource = "slow"\n')
+        server.rule("r", 'on = "r"\ndef main():\n    return [load("lagging"), load("lagging"), load("lagging")]\n')
+        server.start()
+        tasks = server.send_many([{"name": "r"}] * 30)
+        assert [server.wait_task(task)["state"] for task in tasks] == ["done"] * 30
 
 
 def test_a_source_that_fails_fails_the_load_with_its_name(server: Server) -> None:

@@ -125,7 +125,7 @@ class Variables:
             return found
         if asked.default is not msgspec.UNSET:
             return Outcome(bytes(asked.default))
-        close = nearest(asked.name, await self._known(root))
+        close = nearest(asked.name, await self._known(root) - {asked.name})  # a source may be known to give it
         return Outcome(
             error=Failure(
                 "LookupError",
