@@ -205,6 +205,34 @@ class MatrixJson(TypedDict):
     cells: list[CellJson]
 
 
+class PartJson(TypedDict):
+    text: str
+    depth: int
+    value: str | None
+    error: str | None
+
+
+class RuleExplanationJson(TypedDict):
+    rule: str
+    file: str
+    line: int
+    on: list[str]
+    when: str | None
+    priority: int
+    fallback: bool
+    final: bool
+    runs: bool
+    reason: str | None
+    parts: list[PartJson]
+
+
+class ExplanationJson(TypedDict):
+    name: str
+    data: dict[str, Json]
+    held_by: str | None
+    rules: list[RuleExplanationJson]
+
+
 class FailedJson(TypedDict):
     id: str
     detail: str
@@ -317,6 +345,16 @@ class Client:
         """Which rules can generate which tasks, and what was seen of it."""
         graph: GraphJson = self._request("GET", "/api/graph")
         return graph
+
+    def explain(self, id: str) -> ExplanationJson:
+        """Why each rule matches a task or does not, under the rules of now."""
+        found: ExplanationJson = self._request("GET", f"/api/tasks/{quote(id, safe='')}/explain")
+        return found
+
+    def explain_other(self, name: str, data: Mapping[str, Json]) -> ExplanationJson:
+        """The same for a task that might come."""
+        found: ExplanationJson = self._request("POST", "/api/explain", _encode({"name": name, "data": data}))
+        return found
 
     def matrix(self, since: str | None = None) -> MatrixJson:
         """Which rules have run which, and can."""

@@ -14,11 +14,13 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from scriptrules.clock import SECOND
 from scriptrules.errors import ConfigError, nearest
 from scriptrules.incoming import HookConfig, ScheduleConfig, check_hooks, check_schedules
 
 FILE = "scriptrules.toml"
 MEGABYTE = 1024 * 1024
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}  # seconds
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -29,6 +31,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str = "sqlite:///.scriptrules/state.db"
+    retention: str = "30d"  # how long what has ended is kept: 12h, 30d; or "forever"
 
 
 class SandboxConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,6 +111,17 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"Write sqlite:///path/to/state.db, or memory: for a store that ends with the process."
             )
         return Path(self.base, self.store.url.removeprefix("sqlite:///"))
+
+    @property
+    def retention(self) -> int | None:
+        """Microseconds that what has ended is kept; None: for ever."""
+        text = self.store.retention
+        if text == "forever":
+            return None
+        number, unit = text[:-1], text[-1:]
+        if unit not in _UNITS or not number.isdigit() or not 0 < int(number) < 10**6:
+            raise ConfigError(f'retention = {text!r} is no time to keep. Write "12h", "30d" or "forever".')
+        return int(number) * _UNITS[unit] * SECOND
 
     @property
     def state_dir(self) -> Path:

@@ -18,12 +18,12 @@ from scriptrules.rulebook import names as checker
 from scriptrules.rulebook.composing import comments as yaml_comments
 from scriptrules.rulebook.files import is_declarative
 from scriptrules.rulebook.index import Index, is_literal
-from scriptrules.sandbox import jobs, policy, signals
+from scriptrules.sandbox import explaining, jobs, policy, signals
 from scriptrules.sandbox.formatting import scrub, to_repr, to_text
 from scriptrules.sandbox.handles import NewTask
 from scriptrules.sandbox.script import Program, RuleScope, line_of
 from scriptrules.sandbox.tasks import EntryView, MissingField, TaskMapping
-from scriptrules.sandbox.wire import Budget, Judge, Judged, Load, Problem, TaskView, with_reasons
+from scriptrules.sandbox.wire import Budget, Explain, Explained, Judge, Judged, Load, Problem, TaskView, with_reasons
 
 decode = msgspec.json.decode
 TABLE_SEPARATOR = ":"  # between a file's rule name and the name of an entry of its table
@@ -56,7 +56,7 @@ class Plan:
         self.fallback = table.nomatch if table else facts.nomatch
         self.literals = frozenset(pattern for pattern in facts.on if is_literal(pattern))
         self.rank = (-self.priority, self.rule)
-        self.table = table is not None
+        self.table = table
         self.filter: Callable[[dict[str, Any]], Any] | None = None
         if table is not None:
             column = "nomatch" if table.nomatch else "rules"
@@ -265,7 +265,7 @@ class Book:
         for plan in candidates:
             if floor is not None and plan.priority < floor:
                 break
-            if plan.table and view.by == plan.rule:
+            if plan.table is not None and view.by == plan.rule:
                 reasons[plan.rule] = "it generated this task itself"
                 continue
             if plan.filter is not None:
@@ -280,6 +280,32 @@ class Book:
             if plan.final:
                 floor = plan.priority
         return Match(matched, reasons)
+
+    def explain(self, request: Explain) -> Explained:
+        """Whether a rule's filter holds for a task, part by part."""
+        compiled = self.compiled.get(request.digest)
+        plan = compiled.plan(request.rule) if compiled else None
+        if plan is None:
+            return Explained(request.number, "it does not compile any more")
+        if plan.filter is None:
+            return Explained(request.number, None)
+        self._announce(plan.rule)
+        reason = self._evaluate(plan, lambda: TaskMapping(request.task))
+        if isinstance(reason, Problem):
+            reason = f"{reason.error.type}: {reason.error.message}"
+        program = plan.program
+
+        def scope() -> RuleScope:
+            return RuleScope(self._builtins, program.libraries, self._budget.steps)
+
+        parts = explaining.explain(self._tree_of(program), program.file, plan.table, request.task, scope)
+        return Explained(request.number, reason, parts)
+
+    def _tree_of(self, program: Program) -> Callable[[], ast.Module]:
+        text = program.texts[program.file]
+        if is_declarative(program.file):
+            return declarative.read(text, self._types).make
+        return lambda: ast.parse(text)
 
     def judge(self, request: Judge) -> Judged:
         """Whether a breakpoint holds a task, or an entry of a run."""

@@ -41,6 +41,7 @@ REPLIES: dict[type, type] = {
     wire.Load: wire.Loaded, wire.Take: wire.Taken, wire.Replay: wire.Ran, wire.Resume: wire.Ran,
     wire.Analyse: wire.Analysed,
     wire.Judge: wire.Judged,
+    wire.Explain: wire.Explained,
 }  # fmt: skip
 
 
@@ -412,9 +413,9 @@ class Pool:
                 if self._pending:
                     self._pump()
 
-    def _fits(self, job: Job, message: wire.Loaded | wire.Taken | wire.Ran | wire.Judged | wire.Analysed) -> bool:
+    def _fits(self, job: Job, message: wire.FromWorker) -> bool:
         """Whether a reply is one to its job: of its kind, and about the slots and rules that it was given."""
-        if message.number != job.number or type(message) is not job.reply:
+        if isinstance(message, wire.Ready) or message.number != job.number or type(message) is not job.reply:
             return False
         if isinstance(message, wire.Ran):
             return message.slice is None or self._may_end(message.slice, job.slot)

@@ -167,6 +167,15 @@ class Judge(msgspec.Struct, frozen=True, array_like=True, tag=20):
     entry: EntrySubject | None = None
 
 
+class Explain(msgspec.Struct, frozen=True, array_like=True, tag=21):
+    """Say whether the filter of a rule holds for a task, and what each of its parts gives."""
+
+    number: int
+    rule: str  # of the plan
+    digest: str
+    task: TaskView
+
+
 class Evict(msgspec.Struct, frozen=True, array_like=True, tag=7):
     """Forget suspended runs. No reply."""
 
@@ -260,6 +269,23 @@ class Taken(msgspec.Struct, frozen=True, array_like=True, tag=4):
     reasons: dict[str, str] = {}  # why rules whose pattern fits did not match, by rule
 
 
+class FilterPart(msgspec.Struct, frozen=True, array_like=True):
+    """A part of a filter, evaluated by itself."""
+
+    text: str
+    depth: int
+    value: str | None  # as Python would write it
+    error: str | None = None  # why there is none
+
+
+class Explained(msgspec.Struct, frozen=True, array_like=True, tag=21):
+    """`reason` None: the filter holds, or there is none."""
+
+    number: int
+    reason: str | None
+    parts: list[FilterPart] = []
+
+
 class Judged(msgspec.Struct, frozen=True, array_like=True, tag=20):
     """Whether the breakpoint holds, or why its filter could not be evaluated."""
 
@@ -280,8 +306,8 @@ class Analysed(msgspec.Struct, frozen=True, array_like=True, tag=6):
     facts: Facts
 
 
-ToWorker = Setup | Load | Book | Take | Replay | Resume | Judge | Evict | Forget | Analyse
-FromWorker = Ready | Ack | Loaded | Taken | Ran | Judged | Analysed
+ToWorker = Setup | Load | Book | Take | Replay | Resume | Judge | Explain | Evict | Forget | Analyse
+FromWorker = Ready | Ack | Loaded | Taken | Ran | Judged | Explained | Analysed
 
 
 def keeps_to(budget: Budget, piece: Slice) -> bool:

@@ -77,6 +77,9 @@ class Worker:
                 self._number = request.number
                 self._announce(request.rule, main=False)
                 self._send(self._load(request))
+            case wire.Explain():
+                self._number = request.number
+                self._send(self._metered(lambda: self._book.explain(request)))
             case wire.Judge():
                 self._number = request.number
                 self._send(self._metered(lambda: self._book.judge(request)))

@@ -36,6 +36,7 @@ from scriptrules.store.protocol import (
     Ingested,
     Mark,
     Pass,
+    Pruned,
     SecretUse,
     SecretVersion,
     Variable,
@@ -136,6 +137,44 @@ class MemoryStore:
             later = (one for one in self._secrets.values() if one.name == place[0] and one.version > place[1])
             if place not in kept and any(one.since < before for one in later):
                 del self._secrets[place]
+
+    async def prune(self, before: int, after: str, limit: int) -> Pruned:
+        old = sorted(
+            task.id
+            for task in self._tasks.values()
+            if task.parent is None and task.id > after and task.created < before
+        )[:limit]
+        trees = {root: [task for task in self._tasks.values() if task.root == root] for root in old}
+        removed = 0
+        for tasks in trees.values():
+            runs = [self._runs[id] for task in tasks for id in self._runs_of[task.id]]
+            if any(task.since >= before or task.state not in TASK_FINAL for task in tasks):
+                continue
+            if any(run.state not in RUN_FINAL for run in runs):
+                continue
+            removed += len(tasks)
+            self._remove(tasks, runs)
+        return Pruned(old[-1] if len(old) == limit else None, removed)
+
+    def _remove(self, tasks: list[Task], runs: list[Run]) -> None:
+        gone = {task.id for task in tasks} | {run.id for run in runs}
+        for run in runs:
+            del self._runs[run.id]
+            for kept in (self._journal, self._logs, self._children):
+                kept.pop(run.id, None)
+        for task in tasks:
+            del self._tasks[task.id]
+            self._runs_of.pop(task.id, None)
+            self._open.pop(task.id, None)
+            self._arrived.pop(task.id, None)
+            if task.key is not None:
+                del self._keys[task.key]
+        self._passes = {one for one in self._passes if one.thing not in gone}
+
+    async def prune_rest(self, before: int, keep: list[str]) -> None:
+        used = {run.digest for run in self._runs.values()} | set(keep)
+        self._sources = {digest: source for digest, source in self._sources.items() if digest in used}
+        self._audit = [one for one in self._audit if one.at >= before]
 
     def _insert(self, tasks: Iterable[Task]) -> None:
         for task in tasks:

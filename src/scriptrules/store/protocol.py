@@ -209,6 +209,13 @@ def _canonical(text: bytes) -> bytes:
     return msgspec.json.encode(msgspec.json.decode(text), order="sorted")
 
 
+class Pruned(msgspec.Struct, frozen=True):
+    """What one step of removing old things has done."""
+
+    after: str | None  # where the next step begins; None: there is no older task from outside
+    tasks: int  # that were removed
+
+
 class Filter(msgspec.Struct, frozen=True):
     """Which tasks or runs to list, newest first."""
 
@@ -270,6 +277,18 @@ class Store(Protocol):
         Args:
             before: values are kept that others have taken the place of since then: a run may be about to refer to them.
         """
+
+    async def prune(self, before: int, after: str, limit: int) -> Pruned:
+        """Remove trees of tasks in which everything has ended before a moment, with their runs, journals and logs.
+
+        Args:
+            before: microseconds since 1970 UTC.
+            after: look at tasks from outside with ids after this one.
+            limit: how many of them are looked at.
+        """
+
+    async def prune_rest(self, before: int, keep: list[str]) -> None:
+        """Remove the audit before a moment, and sources that no run refers to but for those with the digests `keep`."""
 
     # ---- reading
 

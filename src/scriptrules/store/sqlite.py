@@ -19,6 +19,7 @@ import msgspec
 from scriptrules.errors import StoreInUse, StoreUnavailable
 from scriptrules.model import Breakpoint, LogLine, Run, Source, Task
 from scriptrules.sightings import DAY, Cell, SeenEdge
+from scriptrules.store import _sqlite_retention
 from scriptrules.store._sqlite_arrivals import Arrivals
 from scriptrules.store._sqlite_changes import ingest_tasks, prune_variables, put_variables, run_of, task_of
 from scriptrules.store._sqlite_looking import arrived
@@ -32,6 +33,7 @@ from scriptrules.store.protocol import (
     Filter,
     Ingested,
     Mark,
+    Pruned,
     SecretUse,
     SecretVersion,
     Variable,
@@ -169,6 +171,13 @@ class SqliteStore:
     async def _write(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
         assert self._writer is not None
         return await self._writer.perform(work)
+
+    async def prune(self, before: int, after: str, limit: int) -> Pruned:
+        pruned: Pruned = await self._write(lambda connection: _sqlite_retention.prune(connection, before, after, limit))
+        return pruned
+
+    async def prune_rest(self, before: int, keep: list[str]) -> None:
+        await self._write(lambda connection: _sqlite_retention.prune_rest(connection, before, keep))
 
     # ---- reading
 

@@ -35,6 +35,7 @@ from scriptrules.supervisor.limits import QUEUED, RunLimits
 from scriptrules.supervisor.live import LiveRuns
 from scriptrules.supervisor.logs import RunLog
 from scriptrules.supervisor.matcher import Matcher
+from scriptrules.supervisor.retention import Retention
 from scriptrules.supervisor.rules import Rules
 from scriptrules.supervisor.schedules import Schedules
 from scriptrules.supervisor.shapes import LogShape
@@ -108,6 +109,7 @@ class Supervisor:
         self.verbs = Verbs(
             store, self.rules, self.breakpoints, self.live, self.driver, self.matcher, self.limits, setting, clock
         )
+        self.retention = Retention(store, config.retention, self._active_digests, clock)
         self.driver.cancel_quietly = self.verbs.cancel_quietly
         self._deadlocks = Deadlocks(store, self.live, self.limits, self.driver, self._background, clock)
         self.driver.waits = self._deadlocks.look
@@ -162,6 +164,7 @@ class Supervisor:
         except BaseException:
             await self.close()
             raise
+        self.retention.start()
         self.ready = True
 
     async def close(self) -> None:
@@ -171,6 +174,7 @@ class Supervisor:
         await self.schedules.close()
         await self.rules.close()
         await self.breakpoints.close()
+        await self.retention.close()
         await self.driver.timers.close()
         if self.executions is not None:
             await self.executions.close()
@@ -189,6 +193,9 @@ class Supervisor:
             )
         for wall in lacking:
             log.warning("sandbox.wall_missing", wall=wall)
+
+    def _active_digests(self) -> list[str]:
+        return [source.digest for source in self.rules.active.values()]
 
     async def _recover(self) -> None:
         """Take up what is outstanding; nothing is replayed before its next result is there."""

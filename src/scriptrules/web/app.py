@@ -16,7 +16,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from scriptrules import errors
 from scriptrules.supervisor.supervisor import Supervisor
-from scriptrules.web import breakpoints, hooks, hosts, incoming, interventions, overview, runs, tasks, variables
+from scriptrules.web import (
+    breakpoints,
+    explaining,
+    hooks,
+    hosts,
+    incoming,
+    interventions,
+    overview,
+    runs,
+    tasks,
+    variables,
+)
 from scriptrules.web.answers import Problem, on_bug, on_http_error, on_scriptrules_error, refuse
 from scriptrules.web.operations import Operation, Site, route_of
 
@@ -25,6 +36,7 @@ GROUPS: list[Callable[[Site], list[Operation]]] = [
     runs.operations,
     interventions.operations,
     breakpoints.operations,
+    explaining.operations,
     hosts.operations,
     hooks.operations,
     incoming.operations,

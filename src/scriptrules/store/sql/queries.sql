@@ -372,3 +372,49 @@ WHERE (?1 IS NULL OR thing = ?1) AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LI
 
 -- name: requested
 SELECT at, who, verb, thing, request, detail FROM audit WHERE request = ? ORDER BY id;
+
+-- name: old_roots
+SELECT id FROM tasks WHERE parent IS NULL AND id > ? AND created < ? ORDER BY id LIMIT ?;
+
+-- name: finished_trees
+-- The trees in which everything has ended before a moment.
+SELECT k.value FROM json_each(?1) k
+WHERE NOT EXISTS (
+    SELECT 1 FROM tasks WHERE id = k.value
+    AND (since >= ?2 OR state NOT IN ('done', 'failed', 'unmatched', 'dropped', 'cancelled'))
+) AND NOT EXISTS (
+    SELECT 1 FROM tasks INDEXED BY tasks_root WHERE root = k.value AND parent IS NOT NULL
+    AND (since >= ?2 OR state NOT IN ('done', 'failed', 'unmatched', 'dropped', 'cancelled'))
+) AND NOT EXISTS (
+    SELECT 1 FROM tasks t INDEXED BY tasks_root JOIN runs r ON r.task = t.id
+    WHERE t.root = k.value AND t.parent IS NOT NULL AND r.state NOT IN ('done', 'failed', 'cancelled')
+) AND NOT EXISTS (SELECT 1 FROM runs WHERE task = k.value AND state NOT IN ('done', 'failed', 'cancelled'));
+
+-- name: tasks_of_trees
+SELECT value FROM json_each(?1)
+UNION ALL SELECT t.id FROM json_each(?1) k JOIN tasks t INDEXED BY tasks_root ON t.root = k.value
+WHERE t.parent IS NOT NULL;
+
+-- name: runs_of_tasks
+SELECT r.id FROM json_each(?) k JOIN runs r ON r.task = k.value;
+
+-- name: remove_journals
+DELETE FROM journal WHERE run IN (SELECT value FROM json_each(?));
+
+-- name: remove_logs
+DELETE FROM logs WHERE run IN (SELECT value FROM json_each(?));
+
+-- name: remove_runs
+DELETE FROM runs WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: remove_tasks
+DELETE FROM tasks WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: remove_passes_of
+DELETE FROM passes WHERE thing IN (SELECT value FROM json_each(?));
+
+-- name: prune_sources
+DELETE FROM sources WHERE digest NOT IN (SELECT value FROM json_each(?)) AND digest NOT IN (SELECT digest FROM runs);
+
+-- name: prune_audit
+DELETE FROM audit WHERE at < ?;

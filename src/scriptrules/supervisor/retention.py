@@ -1,0 +1,70 @@
+"""Removes what has ended long ago, tree by tree, in small steps that keep nobody waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from scriptrules import clock as clocks
+from scriptrules.clock import Clock
+from scriptrules.errors import StoreUnavailable
+from scriptrules.store.protocol import Store
+
+log = structlog.get_logger(__name__)
+
+SWEEP_INTERVAL = 600.0  # seconds between two looks through the store; less where little is kept
+TREES_A_STEP = 200
+PAUSE = 0.02  # seconds between two steps
+
+
+class Retention:
+    """Keeps finished tasks, runs and logs for a time.
+
+    Args:
+        keep: microseconds; None: for ever.
+        active: the digests of the sources that are active now.
+    """
+
+    def __init__(self, store: Store, keep: int | None, active: Callable[[], Iterable[str]], clock: Clock) -> None:
+        self._store = store
+        self._keep = keep
+        self._active = active
+        self._clock = clock
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        if self._keep is not None:
+            self._task = asyncio.create_task(self._sweep_for_ever(self._keep))
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _sweep_for_ever(self, keep: int) -> None:
+        while True:
+            await asyncio.sleep(min(SWEEP_INTERVAL, keep / clocks.SECOND / 2))
+            try:
+                removed = await self.sweep(keep)
+            except StoreUnavailable as error:
+                log.warning("retention.waiting", problem=error.message)
+                continue
+            if removed:
+                log.info("retention.removed", tasks=removed)
+
+    async def sweep(self, keep: int) -> int:
+        """Remove all that ended longer ago than `keep` microseconds; returns how many tasks that were."""
+        before = self._clock() - keep
+        removed, after = 0, ""
+        while True:
+            pruned = await self._store.prune(before, after, TREES_A_STEP)
+            removed += pruned.tasks
+            if pruned.after is None:
+                break
+            after = pruned.after
+            await asyncio.sleep(PAUSE)
+        await self._store.prune_rest(before, list(self._active()))
+        await self._store.prune_variables(before)
+        return removed
