@@ -24,7 +24,7 @@ programs = ["sort", "false", "sleep"]
 """
 RULES = {
     "greet": 'on = "greet"\ndef main(name, times=1):\n    log("hello " + name, to=name)\n'
-    '    emit("greeted", name=name)\n    return name * times\n',
+    '    emit("greeted", name=name)  # scriptrules: ignore[SR501]\n    return name * times\n',
     "sorted": 'on = "sort"\ndef main(text):\n    run("local", "order", "sort", stdin=text)\n'
     '    return wait("order").stdout.split()\n',
     "failing": 'on = "fail"\ndef main():\n    x = 1 // 0\n',

@@ -47,7 +47,8 @@ from scriptrules.flow.values import (
 )
 from scriptrules.model import NAME, NAME_MAX
 
-STEPS_MAX = 60_000  # nodes that one rule may take: more is too complex
+STEPS_MAX = 100_000  # nodes that one rule may take: more is too complex
+CELLS_A_STEP = 16  # of a state that is copied or merged
 ROUNDS_MAX = 12  # of a loop until nothing changes any more
 EVERY = "*"
 
@@ -139,8 +140,9 @@ class Core:
         self._ids += 1
         return self._ids
 
-    def step(self) -> None:
-        self.steps += 1
+    def step(self, state: State | None = None) -> None:
+        """Count what was done: a node, or a copy of a state, which costs by its size."""
+        self.steps += 1 if state is None else 1 + len(state.cells) // CELLS_A_STEP
         if self.steps > STEPS_MAX:
             raise TooComplex
 
@@ -293,6 +295,7 @@ class Core:
         before, effects, pending = self.state, self.effects, self.pending
         self.state, self.effects, self.pending = state, [], []
         self.doubt += 1
+        self.step(state)
         try:
             value: Value | None
             try:
@@ -468,4 +471,5 @@ class Core:
 
     def anything(self, why: str) -> None:
         """Something was called that may generate any task."""
-        self.effects.append(Maybe((Generated(Unknown(why, EVERY), Via.EMIT, self.line),)))
+        unknown = Unknown(why, EVERY)
+        self.effects.append(Maybe(tuple(Generated(unknown, via, self.line) for via in (Via.EMIT, Via.CALL))))

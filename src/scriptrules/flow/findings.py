@@ -7,6 +7,7 @@ nearly one that a rule generates and that no rule handles. Without that restrict
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
@@ -19,6 +20,7 @@ from scriptrules.flow.shapes import Certainty, Facts, RuleFacts, Via
 from scriptrules.rulebook.index import EVERYTHING, is_literal
 
 CANDIDATES_MAX = 500  # for the nearest name: it takes 10 microseconds each
+SLIP = 0.87  # likeness of two names of which one is taken for a slip of the other, see difflib
 MENTIONED = 5  # rules or names in one sentence
 
 
@@ -93,9 +95,18 @@ def _never_sent(
         for name in facts.on if lonely and not facts.scheduled else ():
             if not is_literal(name) or name in made or name in world.entries or any(fits(one, name) for one in unknown):
                 continue
-            near = _nearest(name, lonely)
-            if near != ".":
-                yield facts.rule, _problem("SR502", facts.line, f"nobody generates {name!r}{near}")
+            slip = _slip(name, lonely)
+            if slip is not None:
+                message = f"nobody generates {name!r}, and nobody handles {slip!r}."
+                yield facts.rule, _problem("SR502", facts.line, message)
+
+
+def _slip(name: str, lonely: list[str]) -> str | None:
+    """A name that is the same but for a slip of the pen; one that goes on where the other ends is another word."""
+    for near in difflib.get_close_matches(name, lonely[:CANDIDATES_MAX], n=3, cutoff=SLIP):
+        if not near.startswith(name) and not name.startswith(near):
+            return near
+    return None
 
 
 def _calls(facts: RuleFacts, reaching: Reaching, known: Collection[str]) -> Iterator[Diagnostic]:

@@ -82,7 +82,8 @@ class Facts(msgspec.Struct, frozen=True):
 
 def unknown(why: str, line: int) -> tuple[Atom, list[Edge]]:
     """What follows where nothing is known."""
-    return Unknown(why, "*"), [Edge("*", Via.EMIT, Certainty.UNKNOWN, "", line, why)]
+    edges = [Edge("*", via, Certainty.UNKNOWN, "", line, why) for via in (Via.EMIT, Via.CALL, Via.RETURN)]
+    return Unknown(why, "*"), edges
 
 
 def given_up(rule: str, why: str) -> Facts:

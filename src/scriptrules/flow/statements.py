@@ -78,7 +78,7 @@ class Interpreter(Matching):
             self.notes.unreached.setdefault(id(statement), statement.lineno)
 
     def statement(self, node: ast.stmt, state: State) -> Path:
-        self.step()
+        self.step(state)
         self.at(node)
         for known in self.tries[-1:]:
             known.append(state.copy())

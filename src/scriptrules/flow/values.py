@@ -204,6 +204,8 @@ class State:
 
 def choice(cases: Sequence[Case]) -> Value:
     """A value that depends on conditions; one that does not, where all cases are equal."""
+    if not cases:
+        return Lost("a value of which nothing is known")
     first = cases[0].value
     if all(case.value == first for case in cases[1:]):
         return first
