@@ -141,6 +141,21 @@ def test_a_fork_survives_a_kill_and_uses_the_newest_source_unless_it_is_pinned()
         assert server.all("tasks", name="other") == []
 
 
+def test_a_forked_emit_answers_a_wait_for_its_tree_too() -> None:
+    with project() as server:
+        server.config("")
+        server.rule("go", 'on = "go"\ndef main(**k):\n    return wait(emit("slow"), tree=True).value\n')
+        server.rule("slow", 'on = "slow"\ndef main(**k): sleep(600)\n')
+        server.start()
+        task = server.send("go")
+        run = server.wait_run(task, {"waiting"})
+        assert ended(server, fork(server, run["id"], 1, "at once")["id"])["value"] == "at once"
+        assert ended(server, fork(server, run["id"], 2, "too")["id"])["value"] == "too"
+        failed = ended(server, fork(server, run["id"], 1, {"status": "failed", "reason": "so be it"})["id"])
+        assert failed["error"]["message"] == "slow: so be it"
+        assert server.get(f"/api/runs/{run['id']}")["state"] == "waiting"
+
+
 def test_what_cannot_be_forked_is_refused_with_what_to_do(server: Server) -> None:
     task = server.send("fork.start", n=1)
     server.wait_task(task)

@@ -168,6 +168,17 @@ def main(**k):
     assert all(hint in text for hint, text in zip(hints, said, strict=True)), said
 
 
+def test_a_run_that_failed_by_a_timeout_waits_anew_when_it_is_retried(server: Server) -> None:
+    drop_in(server, pay=PAY)
+    task = server.send("order.placed", order=77, timeout=0.2)
+    run = server.wait_run(task, {"failed"})
+    assert (run["error"]["type"], run["error"]["line"]) == ("TimeoutError", 6)
+    server.request("POST", f"/api/runs/{run['id']}/retry")
+    server.send("order.paid", order=77, amount=1)
+    assert value(server, task)[1] == 1
+    assert len(server.all("tasks", name="order.accepted", root=task)) == 1
+
+
 # ---- moments
 
 

@@ -21,6 +21,7 @@ OUTSIDE = frozenset({"wait", "sleep", "receive", "sleep_until", "hold"})  # what
 class _Known(msgspec.Struct):
     """What the result of an entry says of the task that it has generated, as far as it has ended."""
 
+    task: str = ""  # none where somebody has answered before it was generated
     status: str | None = None
     tree: dict[str, str | None] = {}
 
@@ -54,7 +55,7 @@ def _result_of(entry: Entry, tree: bool) -> dict[str, object]:
         return {**fields, "name": name_of(entry), "seq": entry.seq}
     if is_generated(entry):
         known = decoded or {}
-        whole = known["tree"] if tree else {}
+        whole = known.get("tree", {}) if tree else {}
         return {**known, **whole, "name": name_of(entry), "seq": entry.seq}
     status = "done" if entry.error is None else "failed"
     reason = entry.error.message if entry.error else None
@@ -168,7 +169,7 @@ def went_well(entry: Entry, tree: bool) -> bool:
 
 def _status_of(entry: Entry, tree: bool) -> str | None:
     known = msgspec.json.decode(entry.result, type=_Known) if entry.result else _Known()
-    return known.tree.get("status") if tree else known.status
+    return known.tree.get("status") if tree and known.task else known.status
 
 
 def task_wakes(run: str, entry: Entry, known: Sequence[Entry]) -> list[Wake]:

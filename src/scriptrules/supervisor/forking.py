@@ -77,7 +77,9 @@ def _result(entry: Entry, entries: Sequence[Entry], given: object) -> object:
     if entry.name == "run":
         return complete(entry, given)
     if is_generated(entry):
-        return {**complete(entry, given), "task": child_of(entry)}
+        result = complete(entry, given)
+        whole = {"status": result["status"], "reason": result.get("reason")}
+        return {**result, "task": child_of(entry), "tree": whole}
     if entry.name in RESULTLESS and given is not None:
         raise BadTask(f"{entry.name}() gives nothing, so its result is null. Fork at an entry that gives something.")
     if entry.name == "receive":
