@@ -236,6 +236,13 @@ def describe(entry: EntryJson, entries: list[EntryJson]) -> Line:
             line = [("wait ", "dim"), (shorten(clean(", ".join(names)), 50), ""), (f"  {took}", "dim")]
         case "sleep":
             line = [("sleep ", "dim"), (duration_text(args["seconds"]), "")]
+        case "sleep_until":
+            line = [("sleep until ", "dim"), (clean(str(args["time"])), "")]
+        case "receive":
+            line = [("receive ", "dim"), (shorten(clean(", ".join(args["on"])), 40), "")]
+            line += [(f" {compact(args['match'], 40)}", "dim")] if args["match"] else []
+            line += [(" → ", "dim"), (clean(str(entry["result"].get("id"))), "")] if entry["state"] == "done" else []
+            line.append((f"  {took}", "dim"))
         case "emit" | "return":
             line = [("emit ", "dim"), (clean(str(args["name"])), "")]
         case "call":

@@ -24,11 +24,11 @@ TASK: dict[TaskState, frozenset[TaskState]] = {
     TaskState.NEW: frozenset(TaskState),  # matching decides
     TaskState.HELD: frozenset({TaskState.HELD, TaskState.NEW, TaskState.DROPPED, TaskState.CANCELLED}),
     TaskState.RUNNING: frozenset({TaskState.DONE, TaskState.FAILED, TaskState.CANCELLED}),  # with its last run
-    TaskState.DONE: frozenset(),
-    TaskState.FAILED: frozenset({TaskState.RUNNING}),  # a run of it is retried
+    TaskState.DONE: frozenset({TaskState.RUNNING}),  # a run of it is forked
+    TaskState.FAILED: frozenset({TaskState.RUNNING}),  # a run of it is retried, or forked
     TaskState.UNMATCHED: frozenset({TaskState.NEW}),  # resumed after a rule was dropped in
     TaskState.DROPPED: frozenset(),
-    TaskState.CANCELLED: frozenset(),
+    TaskState.CANCELLED: frozenset({TaskState.RUNNING}),  # likewise
 }
 
 EXITS = {  # reason of what is not final: what ends it

@@ -29,12 +29,12 @@ from scriptrules.model import (
     Verdict,
     execution_key,
 )
-from scriptrules.sandbox.wire import Outcome, Slice
+from scriptrules.sandbox.wire import Outcome, ReceivedTask, Slice
 from scriptrules.store.protocol import Wake
 from scriptrules.supervisor import interventions, states, transitions
 from scriptrules.supervisor.arguments import WorkerLied
 from scriptrules.supervisor.decision import Cancel, Decision, Go, Replay, Setting, Start, Stop
-from scriptrules.supervisor.entries import child_of, past_of
+from scriptrules.supervisor.entries import child_of, is_final, past_of
 
 TASK = Task("t0", "upload.finished", b"{}", TaskState.RUNNING, 0, 0, root="t0", hop=4, depth=2)
 BROKEN = Failure("ExecutionFailed", "exit code 3")
@@ -47,7 +47,7 @@ def make_setting(**more: object) -> Setting:
     numbers = itertools.count(1)
     fields = {
         "new_id": lambda letter: f"{letter}{next(numbers)}",
-        "blocking": frozenset({"wait", "call", "sleep", "hold", "fetch"}),
+        "blocking": frozenset({"wait", "call", "receive", "sleep", "sleep_until", "hold", "fetch"}),
         "retries": {"fetch": 1, "post": 0},
         "hop_max": 100,
         "call_depth_max": 64,
@@ -67,8 +67,13 @@ def started(name: str = "job", retries: int = 0) -> Intent:
     return intent("run", host="local", name=name, image="i", args=[], env={}, timeout=None, retries=retries, options={})
 
 
-def wait(*what: int, timeout: float | None = None, any: bool = False) -> Intent:
-    return intent("wait", what=list(what), timeout=timeout, any=any, check=True)
+def wait(*what: int, timeout: float | None = None, any: bool = False, tree: bool = False) -> Intent:
+    more = {"tree": True} if tree else {}
+    return intent("wait", what=list(what), timeout=timeout, any=any, check=True, **more)
+
+
+def receive(timeout: float | None = None) -> Intent:
+    return intent("receive", on=["order.paid", "order.*"], match={"order": 1}, timeout=timeout)
 
 
 def emit(name: str = "report.ready", **data: object) -> Intent:
@@ -134,6 +139,16 @@ class Live:
             transitions.on_task_ended(self.run, self.entries, wake, encode(summary), error, self.now, self.setting)
         )
 
+    def received(self, seq: int, task: str = "t9") -> Decision:
+        found = ReceivedTask("order.paid", msgspec.Raw(b'{"order":1}'), task, place=7)
+        return self.take(transitions.on_received(self.run, self.entries, seq, found, self.now))
+
+    def tree_ended(self, seq: int, child: str, unwell: Sequence[Task] = ()) -> Decision:
+        wake, summary = Wake("r1", seq, "tree", child), encode({"task": child, "status": "done", "value": 5})
+        return self.take(
+            transitions.on_tree_ended(self.run, self.entries, wake, summary, unwell, self.now, self.setting)
+        )
+
     def cancel(self) -> Decision:
         return self.take(interventions.on_cancel(self.run, self.entries, self.now))
 
@@ -177,7 +192,7 @@ def test_what_is_over_is_over_but_for_what_people_take_up_again() -> None:
     assert {state: states.RUN[state] for state in RUN_FINAL if states.RUN[state]} == {
         RunState.FAILED: frozenset({RunState.QUEUED})
     }
-    assert {state for state in TASK_FINAL if states.TASK[state]} == {TaskState.FAILED, TaskState.UNMATCHED}
+    assert {state for state in TASK_FINAL if not states.TASK[state]} == {TaskState.DROPPED}
 
 
 @pytest.mark.parametrize(
@@ -350,6 +365,48 @@ def test_a_wait_for_any_task_gives_up_the_others() -> None:
 
 
 # ---- sleep, hold, call
+
+
+def test_a_receive_is_decided_once_by_what_comes_first() -> None:
+    live = Live()
+    live.slice(receive(timeout=5))
+    assert live.kinds == {(1, "timer"), (1, "receive")}
+    assert len(live.wakes) == 3  # a key for each pattern
+    timer = live.wakes[1, "timer", ""]
+    assert given_to(live.received(1))["id"] == "t9"  # type: ignore[index]
+    assert live.kinds == set()
+    late = live.take(transitions.on_timer(live.run, live.entries, timer, NOW + 9))
+    assert (late.records, outcomes(late)) == ([], [])
+
+    other = Live()
+    other.slice(receive(timeout=5))
+    (outcome,) = outcomes(other.timer(1))
+    assert outcome.error == Failure("TimeoutError", "receive() timed out after 5 s")
+    assert other.kinds == set()
+    assert outcomes(other.received(1)) == []
+
+
+def test_sleep_until_ends_at_its_moment() -> None:
+    live = Live()
+    live.slice(intent("sleep_until", time="1970-01-01T00:30:00.000001Z"))
+    assert (live.run.reason, live.wakes[1, "timer", ""].due) == ("sleep_until", 1800 * SECOND + 1)
+    assert given_to(live.timer(1)) is None
+
+
+def test_a_tree_keeps_what_its_task_gave_and_says_what_failed() -> None:
+    live = Live(make_setting())
+    live.slice(emit("a"), wait(1, tree=True))
+    child = child_of(live.entries[0])
+    assert live.kinds == {(1, "tree")}
+    open_again = replace(TASK, id="t5", state=TaskState.RUNNING)
+    decision = live.tree_ended(1, child, [open_again])
+    assert (decision.wakes, outcomes(decision)) == ([Wake("r1", 1, "tree", child)], [])
+    failed = replace(TASK, id="t5", state=TaskState.FAILED)
+    (result,) = given_to(live.tree_ended(1, child, [failed]))  # type: ignore[misc]
+    assert (result["status"], result["value"]) == ("failed", 5)
+    assert result["reason"] == "upload.finished (t5): failed"
+    (again,) = given_to(live.slice(wait(1)))  # type: ignore[misc]
+    assert (again["status"], again["value"]) == ("done", 5)
 
 
 def test_a_sleep_ends_by_its_timer() -> None:
@@ -775,7 +832,8 @@ def is_waited_for(live: Live) -> bool:
     for seq in args["what"]:
         target = live.entries[seq - 1]
         if target.name == "emit":
-            if b'"status"' not in (target.result or b"") and ((last.seq, "task", child_of(target)) not in live.wakes):
+            awaited = (seq, "tree", child_of(target)) if args.get("tree") else (last.seq, "task", child_of(target))
+            if not is_final(target, bool(args.get("tree"))) and awaited not in live.wakes:
                 return False
         elif target.state not in ENTRY_FINAL and seq not in {one for one, _ in own}:
             return False
@@ -796,11 +854,12 @@ def any_slice(live: Live, data: st.DataObject) -> Decision:
     if end == "blocked":
         names = [*(entry.name for entry in live.entries), *(one.name for one in intents)]
         targets = [seq for seq, name in enumerate(names, 1) if name in ("emit", "run", "post")]
-        blocking = [sleep(), call(), intent("hold", reason="x"), intent("fetch")]
+        blocking = [sleep(), call(), intent("hold", reason="x"), intent("fetch"), receive(), receive(5.0)]
         if targets:
             what = data.draw(st.lists(st.sampled_from(targets), min_size=1, max_size=3, unique=True), "waits for")
             timeout = data.draw(st.sampled_from([None, 5.0]), "timeout")
-            blocking.append(wait(*what, timeout=timeout, any=data.draw(st.booleans(), "any")))
+            tree = "emit" in {names[seq - 1] for seq in what} and data.draw(st.booleans(), "tree")
+            blocking.append(wait(*what, timeout=timeout, any=data.draw(st.booleans(), "any"), tree=tree))
         intents = [*intents, data.draw(st.sampled_from(blocking), "blocks by")]
     return live.slice(*intents, end=end, error=failure)
 
@@ -841,6 +900,10 @@ def any_fact(live: Live, data: st.DataObject) -> Decision | None:
             failed = data.draw(st.booleans(), "failed")
             if wake.due is not None:
                 return live.take(transitions.on_timer(run, entries, wake, live.now))
+            if wake.kind == "receive":
+                return live.received(wake.seq)
+            if wake.kind == "tree":
+                return live.tree_ended(wake.seq, wake.key, [replace(TASK, state=TaskState.FAILED)] * failed)
             if wake.kind in ("task", "call"):
                 summary = {"task": wake.key, "status": "failed" if failed else "done"}
                 return live.task_ended(wake.seq, wake.kind, wake.key, summary, BROKEN if failed else None)
