@@ -16,6 +16,7 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import analysis
 import containers
 import durable
 import receiving
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[int], list[Result]]] = {
     "replay": sandboxed.replay,
     "sandbox": sandbox.sandbox,
     "rules": starting.rules,
+    "analysis": analysis.analysis,
     "help": starting.help,
     "containers": containers.containers,
 }

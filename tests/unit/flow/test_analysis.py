@@ -1,0 +1,149 @@
+"""The analysis is total, bounded, and knows what a rule excludes. What it finds in programs: tests/flow."""
+
+from __future__ import annotations
+
+import ast
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+from scriptrules.flow.atoms import List, Unknown
+from scriptrules.flow.facts import TOO_COMPLEX, analyse
+from scriptrules.flow.shapes import Facts, RuleFacts, Start
+from scriptrules.plugins.manager import Plugins
+from scriptrules.rulebook.files import make_source
+
+FUNCTIONS = {name: function.spec for name, function in Plugins(None).functions.items()}
+
+
+def facts(text: str, **libraries: str) -> Facts:
+    return analyse(make_source("r", "rules/r.py", text, libraries), FUNCTIONS)
+
+
+def rule(text: str, **libraries: str) -> RuleFacts:
+    (found,) = facts(text, **libraries).rules
+    return found
+
+
+def names(text: str, **libraries: str) -> set[str]:
+    return {edge.task for edge in rule(text, **libraries).edges}
+
+
+# ---- total and bounded
+
+
+@pytest.mark.parametrize("text", ["def main(:", "\0", "x" * 200_000, "(" * 5000, "\ud800"])
+def test_what_is_no_python_has_no_rules(text: str) -> None:
+    assert facts(text).rules == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["async def f(): await x", "class A: pass", "with open(x) as y: pass", "yield 1", "import os.path as p; p.join(1)",
+     "global x", "x: int", "del a[0], b", "(a := 1); [*b] = c", "lambda: (yield)",
+     "f'{x!r:>{w}}'", "a @ b", "~a", "a[1:2, ::3]", "print(*a, **b)", "[*a, *b]; {**a}; {*a}", "a = b = c", "a, (b, *c) = d", "assert x, y", "raise",
+     "raise A from b", "for a in b: pass\n    else: c", "while a: break\n    else: c",
+     "try: pass\n    finally: pass",
+     "match a:\n        case [1, *_] | {'x': y, **z} if q: pass\n        case str() as t: pass\n        case A(b=1): pass"],
+)  # fmt: skip
+def test_every_construct_has_facts(body: str) -> None:
+    assert len(facts(f"def main(task, a=0, **k):\n    {body}\n    emit('after')\n").rules) == 1
+
+
+def test_programs_that_were_written_for_other_ends_have_facts() -> None:
+    files = [path for path in sorted(Path(ast.__file__).parent.glob("*.py")) if path.stat().st_size < 90_000]
+    for path in random.Random(6).sample(files, 25):
+        text = path.read_text("utf-8")
+        assert facts(text).rules, path
+        calls = "".join(
+            f"    if task[{at}]:\n        {node.name}({', '.join('task' for _ in node.args.args)})\n"
+            for at, node in enumerate(ast.parse(text).body)
+            if isinstance(node, ast.FunctionDef) and node.name != "main"
+        )
+        made = rule(f"{text}\n\ndef main(task):\n{calls}    emit('end')\n")
+        assert made.rule == "r"
+
+
+def test_what_takes_too_long_may_generate_anything_in_any_way() -> None:
+    deep = "".join(f"def f{at}(x):\n    f{at + 1}(x[0])\n    f{at + 1}(x[1])\n" for at in range(30))
+    found = rule(f"{deep}def f30(x):\n    emit('end')\ndef main(x):\n    f0(x)\n")
+    assert found.subsequents == Unknown(TOO_COMPLEX, "*")
+    assert {(edge.task, str(edge.via)) for edge in found.edges} == {("*", "emit"), ("*", "call"), ("*", "return")}
+
+
+def test_a_tower_of_calls_is_no_reason_to_fall() -> None:
+    assert rule("def main(n):\n    f(n, 0)\ndef f(n, k):\n    f(n, [k])\n    emit('a')\n").edges is not None
+    assert names("def f(n):\n    return f(n - 1) if n else emit('end')\ndef main():\n    f(20)\n") == {"end"}
+    before = sys.getrecursionlimit()
+    facts("def f(n):\n    return f(n + 1)\ndef main():\n    f(0)\n")
+    assert sys.getrecursionlimit() == before
+
+
+# ---- what cannot be is not there
+
+
+@pytest.mark.parametrize(
+    ("head", "test"),
+    [('when = lambda task: task["n"] > 3', "n <= 3"),
+     ('when = lambda task: task["n"] > 3 and task["k"] == "a"', 'k != "a"'),
+     ('when = lambda task: task["k"] in ("a", "b")', 'k == "c"'), ('when = lambda t: not t["ok"]', "ok"),
+     ('on = "a.b"', 'task.name != "a.b"'), ('on = ["a.*", "b"]', 'task.name == "c.d"'),
+     ('when = lambda task: task.get("k") == "a"', 'k == "b"'),
+     ('def when(task):\n    if task["n"] < 5:\n        return False\n    return True', "n == 4")],
+)  # fmt: skip
+def test_a_condition_that_the_rule_excludes_makes_an_edge_impossible(head: str, test: str) -> None:
+    text = (
+        f"{head}\ndef main(task, n, k, ok):\n    if {test}:\n        emit('never')\n    else:\n        emit('always')\n"
+    )
+    assert names(text) == {"always"}
+
+
+def test_a_list_that_was_changed_is_not_known_to_be_empty_any_more() -> None:
+    text = "def main(a):\n    if not a:\n        a.append(1)\n        if a:\n            emit('now')\n"
+    assert names(text) == {"now"}
+
+
+def test_a_name_under_the_same_condition_is_the_one_that_holds_there() -> None:
+    text = "def main(x):\n    n = 'a' if x else 'b'\n    if x:\n        emit(n)\n"
+    assert names(text) == {"a"}
+
+
+def test_the_fields_of_a_task_are_no_functions_but_what_is_lost_may_be_one() -> None:
+    assert names("def main(f):\n    f.go(1)\n    f['x'](2)\n") == set()
+    lost = "import copy\ndef main(x):\n    copy.deepcopied([emit])[0]('a')\n"
+    assert names(lost) >= {"*"}
+
+
+# ---- what else is found
+
+
+def test_lines_are_those_of_the_rules_own_file() -> None:
+    library = "\n\n\n\n\n\n\ndef tell(send):\n    send('b')\n"
+    found = rule("from lib.x import tell\n\ndef main():\n    emit('a')\n    tell(emit)\n", x=library)
+    assert [(edge.task, edge.line) for edge in found.edges] == [("a", 4), ("b", 5)]
+
+
+def test_hosts_options_waits_fields_and_what_is_received_are_noted() -> None:
+    found = rule(
+        'on = "a"\nwhen = lambda task: task["size"] and task.get("kind")\n'
+        'def main(x):\n    run("local", "n", "i", cpus=1)\n    run("h" + x, "m", "i", timeout=3)\n'
+        '    receive("done.*")\n'
+    )
+    assert found.starts == [Start("local", ["cpus"], 4), Start("h*", [], 5)]
+    assert [use.name for use in found.fields] == ["size", "kind"]
+    assert [use.name for use in found.received] == ["done.*"]
+    assert found.waits
+    assert not rule("def main():\n    emit('a')\n").waits
+
+
+def test_a_function_that_only_calls_itself_is_told_and_one_that_returns_is_not() -> None:
+    assert [use.name for use in rule("def f(x):\n    return f(x[0])\ndef main(x):\n    f(x)\n").endless] == ["f"]
+    assert rule("def f(x):\n    return f(x[0]) if x else 0\ndef main(x):\n    f(x)\n").endless == []
+
+
+def test_a_rule_that_generates_nothing_has_nothing() -> None:
+    found = rule("def main():\n    Task('a')\n    lambda: emit('b')\n    return {'task': 'c'}\n")
+    assert found.subsequents == List([])
+    assert found.edges == []
