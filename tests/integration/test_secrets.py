@@ -211,6 +211,41 @@ def test_a_replay_uses_the_value_that_it_saw_and_a_new_run_the_new_one(server: S
     assert server.run_of(again)["value"] == digest("new-value-3")
 
 
+def test_a_fork_may_use_what_the_run_had_loaded(server: Server) -> None:
+    hashed = shell("printf %s $A | sha256sum", env='{"A": token}')
+    main = f'token = load("token")\nsleep(0)\nn = load("n", default=0)\n{hashed}return [n, result.stdout.split()[0]]'
+    run = run_of(server, "forked", main)
+    assert run["value"] == [0, digest(SECRET)]
+    entries = {entry["name"]: entry["seq"] for entry in server.entries(run["id"])}
+    body = json.dumps({"seq": entries["load"], "result": 7}).encode()
+    fork = server.request("POST", f"/api/runs/{run['id']}/fork", body)
+    ended = eventually(lambda: (one := server.get(f"/api/runs/{fork['id']}"))["ended"] and one, "the fork ends")
+    assert ended["value"] == [7, digest(SECRET)], ended
+
+
+def test_what_a_breakpoint_holds_goes_on_with_its_secrets(server: Server) -> None:
+    for at in ("before:load", "before:save", "before:run"):
+        server.request("POST", "/api/breakpoints", json.dumps({"on": ["broken"], "at": at}).encode())
+    hashed = shell("printf %s $A | sha256sum", env='{"A": token, "B": "b"}')
+    main = f'token = load("token")\nsave("x", 5)\n{hashed}return [load("x"), result.stdout.split()[0]]'
+    task = rule(server, "broken", main)
+    (run,) = eventually(lambda: server.all("runs", task=task), "it is matched")
+    held_at = []
+    for _ in range(4):
+        path = f"/api/runs/{run['id']}"
+        eventually(lambda path=path: server.get(path)["state"] == "held", f"it is held: {held_at}")
+        last = server.entries(run["id"])[-1]
+        held_at.append(last["name"])
+        if last["name"] == "run":
+            args = {**last["args"], "env": {"A": last["args"]["env"]["A"]}}
+            server.request("POST", f"{path}/edit", json.dumps({"data": args}).encode())
+        server.request("POST", f"{path}/resume", b"{}")
+    server.wait_task(task)
+    assert held_at == ["load", "save", "run", "load"]
+    assert server.run_of(task)["value"] == [5, digest(SECRET)]
+    assert {entry["state"] for entry in server.entries(run["id"])} == {"done"}
+
+
 REFUSED = {
     'emit("x", token=token)': "emit('x')['data']['token'] is a secret",
     'emit("x", deep=[{"a": token}])': "is a secret",

@@ -330,7 +330,7 @@ class Executions:
         Args:
             patient: wait until they can be read. What was started must be redacted, so it cannot be taken up before.
         """
-        texts = in_run(run_args(entry.args))
+        texts = in_run(run_args(entry.effective))
         pause = RETRY_FIRST
         while True:
             try:

@@ -15,6 +15,7 @@ from scriptrules.errors import BadTask, NotFound
 from scriptrules.journal import CutRecord, EndRecord, Record
 from scriptrules.model import Control, Entry, EntryState, Failure, Run, RunState
 from scriptrules.sandbox.wire import ReceivedTask
+from scriptrules.store.protocol import SecretUse
 from scriptrules.supervisor.decision import Decision, Replay, begin_timeout
 from scriptrules.supervisor.entries import child_of, is_generated, is_outstanding
 from scriptrules.supervisor.interventions import complete, given_to_wait
@@ -63,6 +64,8 @@ def on_fork(
         if is_outstanding(entry):
             decision.records.append(EndRecord(now, entry.seq, EntryState.CANCELLED, error=shared))
     decision.records.append(EndRecord(now, seq, EntryState.DONE, msgspec.Raw(msgspec.json.encode(result))))
+    loaded = [entry.secret for entry in entries[: seq - 1] if entry.secret is not None]
+    decision.uses += [SecretUse(ref.name, ref.version, fork) for ref in loaded]
     decision.effects.append(Replay())
     if admission is None:
         begin_timeout(decision, now)

@@ -219,6 +219,8 @@ def _carry_out_held(
     waited = any(came_from_outside(entry, entries) for entry in entries[:-1])
     child = carry_out(decision, task, held.name, held.effective, held.seq, now, waited, setting)
     if child is None:
+        if held.name in DONE_AT_ONCE:
+            decision.records.append(EndRecord(now, held.seq, EntryState.DONE))
         return
     if step and child.state is TaskState.NEW:
         decision.tasks[-1] = msgspec.structs.replace(child, state=TaskState.HELD, reason="step")
