@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import sqlite3
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scriptrules import config
+from scriptrules.plugins.manager import Plugins
+from scriptrules.store.memory import MemoryStore
+from scriptrules.store.protocol import Change, Filter, Wake
+from scriptrules.supervisor.supervisor import Supervisor
 from serving import Server, eventually, project
 
 FLAKY = """#!/bin/sh
@@ -49,6 +58,13 @@ def flaky(server: Server, name: str, succeeds: int) -> str:
 
 def verb(server: Server, kind: str, id: str, what: str) -> Any:
     return server.request("POST", f"/api/{kind}/{id}/{what}", b"{}")
+
+
+def send_and_match(server: Server, name: str, **data: Any) -> str:
+    """Send a task, and wait until it has a run: places in a queue are given in the order of matching."""
+    task = server.send(name, **data)
+    eventually(lambda: server.all("runs", task=task), f"{name} is matched")
+    return task
 
 
 def test_retries_of_a_rule_start_failed_executions_again_and_the_run_goes_on(server: Server) -> None:
@@ -148,7 +164,7 @@ def test_a_hold_pauses_the_timeout(server: Server) -> None:
 
 def test_one_too_many_is_queued_with_a_reason_and_a_way_out_and_begins_in_order(server: Server) -> None:
     drop_in(server, "one", 'limit = {"max": 1, "key": "who"}', 'hold("by hand")', 'return data["n"]')
-    tasks = [server.send("one", who="a", n=n) for n in range(4)]
+    tasks = [send_and_match(server, "one", who="a", n=n) for n in range(4)]
     other = server.send("one", who="b", n=9)
     server.wait_run(tasks[0], {"held"})
     server.wait_run(other, {"held"})
@@ -176,7 +192,7 @@ def test_a_full_limit_drops_or_has_the_oldest_make_way(server: Server) -> None:
     server.wait_task(first)
     assert server.wait_run(server.send("busy"), {"held"})
     drop_in(server, "newest", 'limit = {"max": 1, "full": "cancel_oldest"}', 'hold("by hand")')
-    tasks = [server.send("newest") for _ in range(5)]
+    tasks = [send_and_match(server, "newest") for _ in range(5)]
     server.wait_run(tasks[-1], {"held"})
     assert [server.wait_task(task)["state"] for task in tasks[:-1]] == ["cancelled"] * 4
 
@@ -201,7 +217,7 @@ def test_a_retried_run_waits_for_a_slot_like_any_other(server: Server) -> None:
 
 def test_a_limit_that_is_raised_lets_more_begin(server: Server) -> None:
     drop_in(server, "more", 'limit = {"max": 1}', 'hold("by hand")')
-    tasks = [server.send("more") for _ in range(3)]
+    tasks = [send_and_match(server, "more") for _ in range(3)]
     server.wait_run(tasks[0], {"held"})
     server.wait_run(tasks[2], {"queued"})
     drop_in(server, "more", 'limit = {"max": 3}', 'hold("by hand")')
@@ -218,7 +234,7 @@ def test_timeouts_queues_and_held_slots_are_the_same_after_a_kill() -> None:
         ):
             server.rule(name, SLOW.format(name=name, metadata=metadata, body=body))
         server.start()
-        late, held, queued = server.send("late"), server.send("held"), server.send("held")
+        late, held, queued = server.send("late"), send_and_match(server, "held"), server.send("held")
         server.wait_run(late, {"waiting"})
         server.wait_run(held, {"held"})
         server.wait_run(queued, {"queued"})
@@ -235,3 +251,77 @@ def test_timeouts_queues_and_held_slots_are_the_same_after_a_kill() -> None:
         server.wait_run(queued, {"held"})
         verb(server, "tasks", queued, "resume")
         assert server.wait_task(queued)["state"] == "done"
+
+
+def test_a_slot_is_given_on_only_after_the_end_that_frees_it_so_that_no_kill_can_double_it(tmp_path: Path) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "one.py").write_text('on = "one"\nlimit = {"max": 1}\ndef main(n): sleep(0.05)\n')
+    store = MemoryStore()
+    order: list[str] = []
+    submit = store.submit
+
+    def watched(change: Change, then: Any) -> None:
+        for wake in change.wakes:
+            if wake.kind == "slot":
+                order.append("given")
+        order.extend("freed" for wake in change.done if wake.kind == "slot")
+        submit(change, then)
+
+    store.submit = watched  # type: ignore[method-assign]
+
+    async def story() -> None:
+        supervisor = Supervisor(config.load(tmp_path, {"sandbox.workers": 1}, {}), store, Plugins(None), watch=False)
+        await supervisor.start()
+        try:
+            await supervisor.ingest([("one", b'{"n":%d}' % n, None) for n in range(20)])
+            while len(runs := await store.runs(Filter(limit=50))) < 20:
+                await asyncio.sleep(0.01)
+            for run in runs:
+                await supervisor.live.get(run.id)  # in memory, so that nothing is in the way of a decision
+            while (await store.counts())["tasks"] != {"done": 20}:
+                await asyncio.sleep(0.01)
+        finally:
+            await supervisor.close()
+
+    asyncio.run(asyncio.wait_for(story(), 60))
+    assert order == ["given", "freed"] * 20
+
+
+def test_slots_are_known_before_anything_that_holds_one_can_end(tmp_path: Path) -> None:
+    """Otherwise a run that ends while the supervisor starts would hold its slot for ever."""
+    store = MemoryStore()
+    asked: list[tuple[str, ...]] = []
+    wakes = store.wakes
+
+    async def watched(kinds: tuple[str, ...], after: tuple[str, int], limit: int) -> list[Wake]:
+        asked.append(kinds)
+        return await wakes(kinds, after, limit)
+
+    store.wakes = watched  # type: ignore[method-assign]
+
+    async def story() -> None:
+        supervisor = Supervisor(config.load(tmp_path, {"sandbox.workers": 1}, {}), store, Plugins(None), watch=False)
+        await supervisor.start()
+        await supervisor.close()
+
+    asyncio.run(story())
+    assert asked[0] == ("slot", "limit")
+
+
+def test_a_stop_that_a_kill_has_come_before_is_made_up_for() -> None:
+    with project() as server:
+        server.config('[hosts.local]\nexecutor = "process"\nprograms = ["sleep"]\n')
+        body = 'run("local", "job", "sleep", args=[600])\n    wait("job")'
+        server.rule("long", SLOW.format(name="long", metadata="", body=body))
+        server.start()
+        task = server.send("long")
+        run = server.wait_run(task, {"waiting"})
+        eventually(lambda: server.entries(run["id"])[0]["state"] == "started", "it runs")
+        server.kill()
+        with contextlib.closing(sqlite3.connect(server.folder / ".scriptrules" / "state.db")) as store, store:
+            store.execute(  # as it is between the decision to cancel and the stop
+                "UPDATE runs SET reason = 'cancelling', error = ? WHERE id = ?",
+                (b'{"type":"Cancelled","message":"cancelled"}', run["id"]),
+            )
+        server.start()
+        assert server.wait_task(task)["state"] == "cancelled"

@@ -199,13 +199,13 @@ class Supervisor:
 
     async def _recover(self) -> None:
         """Take up what is outstanding; nothing is replayed before its next result is there."""
+        after = ("", 0)
+        while wakes := await self.store.wakes(("slot", "limit"), after, PAGE):  # before anything that holds one can end
+            self.limits.recover(wakes)
+            after = (wakes[-1].run, wakes[-1].seq)
         await self._begin_outstanding()
         for wake in await self.store.awake():
             self.driver.answer(wake)
-        after = ("", 0)
-        while wakes := await self.store.wakes(("slot", "limit"), after, PAGE):
-            self.limits.recover(wakes)
-            after = (wakes[-1].run, wakes[-1].seq)
         for run in self.limits.surplus():
             await self.verbs.cancel_quietly(run)
         last = ""
