@@ -1,4 +1,4 @@
-"""How long it takes to find out which tasks follow from a thousand rules of fifty lines, and again after one changed."""
+"""How long it takes to find out what follows from a thousand rules of fifty lines, and again after one changed."""
 
 from __future__ import annotations
 

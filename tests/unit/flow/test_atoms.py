@@ -49,9 +49,17 @@ def test_a_choice_in_the_last_case_goes_on_in_the_same_branch() -> None:
 
 @pytest.mark.parametrize(
     ("condition", "negation"),
-    [("a == b", "a != b"), ("a < b", "a >= b"), ("a in b", "a not in b"), ("a is None", "a is not None"),
-     ("not a", "a"), ("a and b", "not (a and b)"), ("f(x)", "not f(x)"), ("0 < a < 9", "not 0 < a < 9")],
-)  # fmt: skip
+    [
+        ("a == b", "a != b"),
+        ("a < b", "a >= b"),
+        ("a in b", "a not in b"),
+        ("a is None", "a is not None"),
+        ("not a", "a"),
+        ("a and b", "not (a and b)"),
+        ("f(x)", "not f(x)"),
+        ("0 < a < 9", "not 0 < a < 9"),
+    ],
+)
 def test_conditions_are_negated_without_needless_words(condition: str, negation: str) -> None:
     test = ast.parse(condition, mode="eval").body
     assert negated(test) == negation
@@ -69,9 +77,17 @@ def said(operator: str, value: object) -> Domain:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [(("Gt", 0), ("LtE", 0)), (("Eq", "a"), ("Eq", "b")), (("Eq", "a"), ("NotEq", "a")),
-     (("In", ("a", "b")), ("Eq", "c")), (("GtE", 5), ("Lt", 5)), (("Eq", "a"), ("Gt", 3)), (("Is", None), ("Gt", 0)), (("Eq", 3), ("Gt", 3))],
-)  # fmt: skip
+    [
+        (("Gt", 0), ("LtE", 0)),
+        (("Eq", "a"), ("Eq", "b")),
+        (("Eq", "a"), ("NotEq", "a")),
+        (("In", ("a", "b")), ("Eq", "c")),
+        (("GtE", 5), ("Lt", 5)),
+        (("Eq", "a"), ("Gt", 3)),
+        (("Is", None), ("Gt", 0)),
+        (("Eq", 3), ("Gt", 3)),
+    ],
+)
 def test_what_cannot_hold_together_is_seen(one: tuple[str, object], other: tuple[str, object]) -> None:
     assert meet(said(*one), said(*other)) is None
     assert meet(said(*other), said(*one)) is None
@@ -79,9 +95,13 @@ def test_what_cannot_hold_together_is_seen(one: tuple[str, object], other: tuple
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [(("GtE", 5), ("LtE", 5)), (("NotEq", "a"), ("NotEq", "b")), (("Gt", 0), ("NotEq", 5)),
-     (("In", ("a", "b")), ("NotEq", "a"))],
-)  # fmt: skip
+    [
+        (("GtE", 5), ("LtE", 5)),
+        (("NotEq", "a"), ("NotEq", "b")),
+        (("Gt", 0), ("NotEq", 5)),
+        (("In", ("a", "b")), ("NotEq", "a")),
+    ],
+)
 def test_what_can_hold_together_is_kept(one: tuple[str, object], other: tuple[str, object]) -> None:
     assert meet(said(*one), said(*other)) is not None
 
