@@ -12,7 +12,9 @@ ITEMS = [[], ["p"], ["q", "r.s"], ["p", "p", "q"]]
 WORDS = ["red", "green", "blue.dark", "x1", "y-2"]
 
 PRELUDE = """\
+import json
 from functools import partial, reduce
+from itertools import chain, product
 
 on = {on}
 PREFIX = "pre"
@@ -103,6 +105,64 @@ def ping(depth, one, other):
         ping(depth - 1, other, one)
 
 
+def first_of(names, default="first.none"):
+    for name in names:
+        if name != "p":
+            return name
+    return default
+
+
+def safely(function, name, otherwise=send):
+    try:
+        function(name)
+        if name == "x1" or name.endswith("t1"):
+            raise KeyError(name)
+    except KeyError as error:
+        otherwise(f"caught.{{name}}")
+        return False
+    finally:
+        emit("safely.over")
+    return True
+
+
+def gathered(name, into=[]):
+    into.append(name)
+    return into
+
+
+def decorated(prefix, *, times=1):
+    def decorate(function):
+        def inner(name, *args):
+            for _ in range(times):
+                function(f"{{prefix}}.{{name}}", *args)
+
+        return inner
+
+    return decorate
+
+
+@decorated("deco", times=2)
+def twice(name):
+    emit(name)
+
+
+def pair(name):
+    return name + ".left", name + ".right"
+
+
+def box(name):
+    state = {{"name": name, "count": 0}}
+
+    def put(other):
+        nonlocal name
+        name = other
+        state["count"] += 1
+        state["name"] = other + ".put"
+
+    return {{"put": put, "get": lambda: name, "state": state, "send": lambda: emit(state["name"])}}
+
+
+SEEN = []
 HANDLERS = {{"a": send, "b": lambda name: emit("b." + name), "c.d": announced}}
 """
 
@@ -193,6 +253,20 @@ class _Writer:
             lambda: f"compose(label, label)({self.text(0)})",
             lambda: f"apply(label, {self.text(depth - 1)})",
             lambda: f"[{self.text(0)}, 'second'][0]",
+            lambda: f"first_of({self.names()})",
+            lambda: f"first_of(items, {self.text(0)})",
+            lambda: f"pair({self.text(0)})[{rng.choice(['0', '1', '-1', 'n % 2'])}]",
+            lambda: f"(flag and {self.text(0)} or {self.text(0)})",
+            lambda: f"partial(label, prefix={self.text(0)})('a')",
+            lambda: f"reduce(lambda a, b: a + '.' + b, WORDS, {self.text(0)})",
+            lambda: "json.loads('{\"a\": \"from.json\"}')['a']",
+            lambda: f"{self.text(0)}.upper().lower()",
+            lambda: f"('x' + {self.text(0)})[:3].strip('.')",
+            lambda: f"{self.text(0)}.split('.')[{rng.choice(['0', '-1'])}]",
+            lambda: f"box({self.text(0)})['get']()",
+            lambda: "{one: one + '.v' for one in WORDS}.get('x1', 'no.x1')",
+            lambda: f"(lambda *args, **named: named.get('key', args[0]))({self.text(0)}, **{{'key': {self.text(0)}}})",
+            lambda: "max(WORDS)",
         ]
         return rng.choice(simple + deep)()
 
@@ -224,6 +298,8 @@ class _Writer:
             lambda: "announced",
             lambda: "send_some",
             lambda: f'prefixed("{rng.choice(WORDS)}")',
+            lambda: "twice",
+            lambda: "SEEN.append",
             lambda: "lambda name: emit('lam.' + name)",
             lambda: rng.choice(self.functions) if self.functions else "emit",
         ]
@@ -241,6 +317,12 @@ class _Writer:
             lambda: f"({self.function(0)} if {self.condition()} else {self.function(0)})",
             lambda: f"[{self.function(0)}, {self.function(0)}][n % 2]",
             lambda: f"(lambda name: apply({self.function(0)}, name))",
+            lambda: f"decorated({self.text(0)})({self.function(depth - 1)})",
+            lambda: f"partial(safely, {self.function(depth - 1)})",
+            lambda: f"(lambda name, function={self.function(0)}: function(name))",
+            lambda: f"{{'k': {self.function(0)}}}['k']",
+            lambda: "(SEEN.append if flag else twice)",
+            lambda: f"(lambda name: [{self.function(0)} for _ in range(2)][0](name))",
         ]
         return f"({rng.choice(simple + deep)()})"
 
@@ -265,6 +347,18 @@ class _Writer:
                 "list(map(label, items))",
                 "WORDS[1:]",
                 "WORDS + items",
+                "gathered('gathered.one')",
+                f"gathered({self.text(0)}, [])",
+                "list(chain(WORDS, ['chained']))",
+                "[f'{a}.{b}' for a, b in product(['pa', 'pb'], ['x', 'y'])]",
+                "filter(lambda word: 'e' in word, WORDS)",
+                "{word: None for word in WORDS}",
+                "[*WORDS, *items]",
+                "list(SEEN)",
+                "pair('names')",
+                "[one for one in HANDLERS]",
+                "'xy'",
+                "[name for names in [WORDS, ['in']] for name in names if name != 'red']",
             ]
         )
 
@@ -297,6 +391,22 @@ class _Writer:
             lambda: [f"{self.condition()} and emit({self.text(1)})"],
             lambda: [f"answer = call({self.text(0)})", "emit(f'got.{answer}')"],
             lambda: ["reduce(lambda before, word: emit(f'{before}.{word}') and word, WORDS)"],
+            lambda: [f"safely({self.function(1)}, {self.text(0)}, {self.function(0)})"],
+            lambda: [f"for function in ({self.function(0)}, {self.function(0)}):", f"    function({self.text(0)})"],
+            lambda: [f"for name, do in {{'i1': send, 'i2': {self.function(0)}}}.items():", "    do(name)"],
+            lambda: [f"sorted({self.names()}, key=lambda one: (({self.function(0)})(one), one)[1])"],
+            lambda: ["if (found := NAMES.get(kind)):", "    emit(found)"],
+            lambda: ["for one in list(SEEN):", "    emit(f'seen.{one}')"],
+            lambda: [f"partial(emit, {self.text(0)}, n=n)()"],
+            lambda: [
+                "try:",
+                f"    raise KeyError({self.text(0)})",
+                "except KeyError as error:",
+                "    emit('raised.' + error.args[0])",
+            ],
+            self.boxed,
+            self.late,
+            self.endless,
             self.assignment,
             self.assignment,
             self.definition,
@@ -314,6 +424,44 @@ class _Writer:
             lambda: self.leaving(loop),
         ]
         return rng.choice(simple + nested)()
+
+    def boxed(self) -> list[str]:
+        name = self.fresh("b")
+        lines = [f"{name} = box({self.text(0)})"]
+        uses = [
+            f"{name}['put']({self.text(0)})",
+            f"emit({name}['get']())",
+            f"{name}['send']()",
+            f"emit(f\"c{{{name}['state']['count']}}\")",
+            f"each({self.names()}, {name}['put'])",
+            f"if {self.condition()}:\n    {name}['put']('boxed')",
+        ]
+        for use in self.rng.sample(uses, 3):
+            lines += use.split("\n")
+        return lines
+
+    def late(self) -> list[str]:
+        """Functions made in a loop, called when it is over."""
+        name, one = self.fresh("l"), self.fresh("t")
+        if self.rng.random() < 0.5:
+            lines = [f"{name} = [lambda: emit('late.' + {one}) for {one} in {self.names()}]"]
+        else:
+            default = self.rng.choice(["", f"{one}={one}"])
+            lines = [f"{name} = []", f"for {one} in {self.names()}:"]
+            lines += [f"    {name}.append(lambda {default}: emit('later.' + {one}))"]
+        return [*lines, f"for function in {name}:", "    function()"]
+
+    def endless(self) -> list[str]:
+        name = self.fresh("t")
+        return [
+            f"{name} = 0",
+            "while True:",
+            f"    {name} += 1",
+            f"    emit({self.text(0)})",
+            f"    if {self.condition()} or {name} > 3:",
+            "        break",
+            f"    emit(f'again.{{{name}}}')",
+        ]
 
     def assignment(self) -> list[str]:
         rng = self.rng
