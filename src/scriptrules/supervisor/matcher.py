@@ -214,9 +214,9 @@ class Matcher:
             if not decision.ended:
                 self._live.add(live)
                 if piece is not None and piece.end == "load":
-                    self._driver.read(live, worker, piece)
+                    self._driver.scripts.read(live, worker, piece)
                 elif piece is not None:
-                    self._driver.keep_slice(worker, live, piece, passage.cuts.get(live.run.rule))
+                    self._driver.scripts.keep_slice(worker, live, piece, passage.cuts.get(live.run.rule))
                 if (piece is None or piece.end == "load") and task.id in self._breakpoints.stepping:
                     self._breakpoints.step(live.run.id, change)
             if decision.run.slot is not None:

@@ -212,7 +212,7 @@ class Supervisor:
         while runs := await self.store.unfinished_runs(last, PAGE):
             for each in runs:
                 if each.reason != QUEUED:
-                    self.driver.replay(await self.live.get(each.id))
+                    self.driver.scripts.replay(await self.live.get(each.id))
             last = runs[-1].id
         self.limits.review()
         self.matcher.refill()
