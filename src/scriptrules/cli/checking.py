@@ -166,6 +166,7 @@ class Compiler:
         self.facts: dict[str, Metadata] = {}  # of each rule that was found to be one
         self._hosts = settings.host_kinds
         self._rules = settings.rules_dir
+        self._entries = frozenset(one.task for one in settings.schedules)
 
     async def __aenter__(self) -> Compiler:
         await self.pool.start()
@@ -181,7 +182,8 @@ class Compiler:
         from scriptrules.jobs import COMMON
 
         types = self.plugins.job_types.values()
-        return World(self._hosts, {one.executor: frozenset(one.keys) - frozenset(COMMON) for one in types})
+        options = {one.executor: frozenset(one.keys) - frozenset(COMMON) for one in types}
+        return World(self._hosts, options, self._entries)
 
     async def analyse(self, sources: list[Source]) -> dict[str, Facts]:
         """The facts of these rules and of all others in the folder, by rule file."""
