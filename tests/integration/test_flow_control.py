@@ -56,6 +56,11 @@ def flaky(server: Server, name: str, succeeds: int) -> str:
     return f'run("local", "job", {str(server.folder / "flaky")!r}, args=[{str(record)!r}, {succeeds}])'
 
 
+def timeout_of(server: Server, rule: str) -> float | None:
+    (found,) = [one for one in server.get("/api/rules")["items"] if one["rule"] == rule]
+    return found["metadata"]["timeout"]  # type: ignore[no-any-return]
+
+
 def verb(server: Server, kind: str, id: str, what: str) -> Any:
     return server.request("POST", f"/api/{kind}/{id}/{what}", b"{}")
 
@@ -109,6 +114,23 @@ def test_a_timeout_of_a_rule_fails_its_run_and_stops_what_it_has_started(server:
     assert (run["error"]["type"], run["error"]["code"]) == ("TimeoutError", "SR602")
     assert run["error"]["message"] == "the rule's timeout of 0.4 s has passed"
     assert server.entries(run["id"])[0]["state"] == "failed"
+
+
+def test_a_run_that_is_retried_after_its_timeout_waits_anew_for_what_it_had_waited_for(server: Server) -> None:
+    body = ("sleep(2)", 'return [call("slowly.called"), "slept"]')
+    drop_in(server, "slowly", "timeout = 0.3", *body)
+    drop_in(server, "slowly.called", "", "sleep(2)", 'return "called"')
+    task = server.wait_task(server.send("slowly"))["id"]
+    drop_in(server, "slowly", "timeout = 3.0", *body)
+    eventually(lambda: timeout_of(server, "slowly") == 3.0, "the edited rule is active")
+    verb(server, "tasks", task, "retry")
+    server.wait_task(task, {"failed"})
+    assert [entry["name"] for entry in server.entries(server.run_of(task)["id"])] == ["sleep", "call"]
+    drop_in(server, "slowly", "timeout = 60", *body)
+    eventually(lambda: timeout_of(server, "slowly") == 60.0, "the edited rule is active")
+    verb(server, "tasks", task, "retry")
+    server.wait_task(task, {"done"})
+    assert server.run_of(task)["value"] == ["called", "slept"]
 
 
 def test_timeouts_at_every_other_level_are_the_error_that_python_has(server: Server) -> None:

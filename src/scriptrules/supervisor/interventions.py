@@ -197,6 +197,7 @@ def _undo_failure(decision: Decision, entries: Sequence[Entry], now: int) -> Non
     elif last.state is EntryState.FAILED and is_function(last):
         again = [last.seq]
     anew = last.name == "wait" and (again or decision.records or last.state is not EntryState.DONE)
+    anew = anew or last.state is EntryState.CANCELLED  # the rule's timeout has passed meanwhile
     if anew or (last.name in ("call", "receive", "load") and last.state is EntryState.FAILED):
         decision.done = outstanding(run, [last], entries=entries)
         decision.records.append(CutRecord(now, last.seq))  # the script comes to it again, and waits anew

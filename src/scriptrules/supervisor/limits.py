@@ -12,8 +12,8 @@ know that a slot is free, and the queue would stand still for a commit each time
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -35,7 +35,7 @@ class Admission(msgspec.Struct, frozen=True):
     cancel: list[str] = []  # the runs that make way
 
 
-def admit(slot: str, held: Sequence[str], queued: Sequence[str], leaving: set[str], limit: Limit) -> Admission:
+def admit(slot: str, held: Collection[str], queued: Collection[str], leaving: set[str], limit: Limit) -> Admission:
     """Whether one run more may begin.
 
     Args:
@@ -91,11 +91,11 @@ def wakes_of(run: Run) -> list[Wake]:
 
 
 class Slots(msgspec.Struct):
-    """The runs that share one limit; dicts, because they keep an order and lose members anywhere at no cost."""
+    """The runs that share one limit. They keep an order, and lose members at the front and anywhere else at no cost."""
 
     rule: str
-    held: dict[str, None] = {}
-    queued: dict[str, None] = {}
+    held: OrderedDict[str, None] = msgspec.field(default_factory=OrderedDict)
+    queued: OrderedDict[str, None] = msgspec.field(default_factory=OrderedDict)
     leaving: set[str] = set()
 
 
@@ -126,7 +126,7 @@ class RunLimits:
         """What would become of one run more; it counts once it is entered."""
         slot = slot_of(rule, limit, task)
         slots = self._slots.get(slot) or Slots(rule)
-        return admit(slot, list(slots.held), list(slots.queued), slots.leaving, limit)
+        return admit(slot, slots.held, slots.queued, slots.leaving, limit)
 
     def enter(self, run: Run, admission: Admission) -> None:
         """It was decided that a run begins, or is queued."""
