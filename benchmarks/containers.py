@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from common import Result, Server, folder, median, write_rules
+from common import Http, Result, Server, folder, median, write_rules
 
 from engine import IMAGE, PrivateEngine, missing
 from scriptrules import clock
@@ -80,6 +80,13 @@ def containers(rounds: int) -> list[Result]:
         return results + _sleepers(engine)
 
 
+def _send(server: Server, name: str, data: list[dict[str, object]]) -> None:
+    """Send by a new connection: the server closes one that was idle while the command had its turn."""
+    server.http.close()
+    server.http = Http(server.address)
+    server.send(name, data)
+
+
 def _with(files: bool) -> str:
     """What the command does not do either is judged; what comes by default, a file in and a file out, is shown."""
     return ", with files for input and output" if files else ""
@@ -112,7 +119,7 @@ def _alone(engine: PrivateEngine, rounds: int, files: bool) -> Result:
 def _run_one(server: Server, files: bool = False) -> float:
     """Milliseconds from the script's first line until it has been resumed."""
     began = clock.now()
-    server.send("one", [{"command": ["true"], "files": files}])
+    _send(server, "one", [{"command": ["true"], "files": files}])
     store = server.store()
     query = "SELECT at FROM logs WHERE at >= ? ORDER BY at"
     while len(rows := store.execute(query, (began,)).fetchall()) < 2:
@@ -154,7 +161,7 @@ def _stream(engine: PrivateEngine, server: Server, files: bool) -> float:
     query = "SELECT count(*) FROM runs WHERE state = 'done'"
     wanted = store.execute(query).fetchone()[0] + STREAM
     began = clock.monotonic()
-    server.send("one", [{"command": ["true"], "files": files}] * STREAM)
+    _send(server, "one", [{"command": ["true"], "files": files}] * STREAM)
     while store.execute(query).fetchone()[0] < wanted:
         time.sleep(0.01)
     store.close()
@@ -186,7 +193,7 @@ def _deaths(engine: PrivateEngine, rounds: int) -> Result:
             took = []
             for _ in range(DEATHS):
                 began, known = clock.now(), len(heard)
-                server.send("one", [{"command": ["sleep", "0.3"]}])
+                _send(server, "one", [{"command": ["sleep", "0.3"]}])
                 query = "SELECT at FROM logs WHERE at >= ? ORDER BY at"
                 while len(rows := store.execute(query, (began,)).fetchall()) < 2 or len(heard) == known:
                     time.sleep(0.002)
@@ -242,7 +249,7 @@ def _sleepers(engine: PrivateEngine) -> list[Result]:
             _run_one(server)
             time.sleep(SETTLE)
             threads, memory = _threads(server.pid), server.memory()[0]
-            server.send("many", [{"count": SLEEPERS}])
+            _send(server, "many", [{"count": SLEEPERS}])
             _wait_for_starts(base, SLEEPERS + 1)
             time.sleep(SETTLE)
             grown = (server.memory()[0] - memory) / 1e6

@@ -12,11 +12,12 @@ import pytest
 
 import dockerparts
 from dockerparts import PASSWORD, USER, Certificates
+from dockersite import Site, next_result, request, with_executor
 from engine import IMAGE, PrivateEngine, missing
 from scriptrules.errors import ConfigError, HostUnavailable, InvalidRequest
 from scriptrules.executors import docker as docker_executor
-from scriptrules.model import ExecutionRequest, ExecutionResult
-from scriptrules.plugins.executor import ExecutorContext
+from scriptrules.model import ExecutionRequest, ExecutionResult, Verdict
+from scriptrules.plugins.executor import Executor, ExecutorContext
 from serving import eventually, project
 
 pytestmark = pytest.mark.docker
@@ -167,6 +168,24 @@ def test_while_an_image_is_pulled_its_entry_says_so_and_it_can_be_cancelled(engi
         server.request("POST", f"/api/runs/{run['id']}/cancel")
         assert server.wait_task(task)["state"] == "cancelled"
         assert server.entries(run["id"])[0]["result"]["reason"] == "stopped before it was started"
+
+
+def test_what_an_earlier_supervisor_started_is_stopped_though_its_image_is_being_pulled_again(site: Site) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        image = f"127.0.0.1:{silent.getsockname()[1]}/slow:1"
+        site.engine.load_image(image)
+        asked = request("sleep 60", image=image)
+        with_executor(site, lambda executor: executor.ensure(asked, may_create=True), images=["**"], pull="never")
+
+        async def work(executor: Executor) -> ExecutionResult:
+            ensuring = asyncio.create_task(executor.ensure(asked, may_create=True))
+            await asyncio.sleep(0.3)
+            await executor.stop(asked.key)
+            await ensuring
+            return (await next_result(executor))[1]
+
+        result = with_executor(site, work, images=["**"], pull="always", grace=0.3)
+    assert (result.reason, result.verdict) == ("stopped", Verdict.ADOPTED)
 
 
 def test_credentials_have_one_password(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ class DockerExecutor:
                 return
             execution.restarts += 1
         if execution.stop_reason is not None:
-            self._finish(execution, self._failed("stopped before it was started", Verdict.ONCE))
+            await self._give_up(execution)
             return
         try:
             self.validate(execution.request)
@@ -217,7 +217,7 @@ class DockerExecutor:
         try:
             container = await self._containers.create(execution.request, execution.stopped)
         except PullStopped:
-            self._finish(execution, self._failed("stopped before it was started", Verdict.ONCE))
+            await self._give_up(execution)
             return
         own = container is not None
         if container is None:
@@ -229,11 +229,23 @@ class DockerExecutor:
                 self._adopt(execution, found)
                 return
             container, own = found["Id"], self._containers.is_own(found)
-        if execution.stop_reason is not None:  # while its image was pulled
-            await self._containers.remove(container)
-            self._finish(execution, self._failed("stopped before it was started", Verdict.ONCE))
+        if execution.stop_reason is not None:
+            await self._give_up(execution)
             return
         await self._start(execution, container, own)
+
+    async def _give_up(self, execution: _Execution) -> None:
+        """Start what was told to stop meanwhile no more; where an earlier supervisor has started it, stop it."""
+        found = await self._containers.find(execution.request.key)
+        ours = found is not None and self._containers.is_ours(found, execution.request.key)
+        if found is not None and ours and not is_never_started(found["State"]):
+            self._adopt(execution, found)
+            return
+        verdict = Verdict.ONCE
+        if found is not None and ours:
+            verdict = Verdict.ONCE if self._containers.is_own(found) else Verdict.UNKNOWN
+            await self._containers.remove(found["Id"])
+        self._finish(execution, self._failed("stopped before it was started", verdict))
 
     async def _start(self, execution: _Execution, container: str, own: bool) -> None:
         """Start a container that was never started, as far as the engine knows."""

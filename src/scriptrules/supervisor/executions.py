@@ -213,11 +213,14 @@ class Executions:
             under_way: keys of the executions that the store has not seen the end of.
             has_ended: whether the store knows the execution of a key, and its end.
         """
-        for name, host in self.hosts.items():
+
+        async def tidy_one(host: Host) -> None:
             for one in await self._inventory(host):
                 left = one.store == self._store_id and not one.running and not one.kept
                 if left and one.key not in under_way and one.key not in self._active and await has_ended(one.key):
-                    await self._release(name, one.key)
+                    await self._release(host.name, one.key)
+
+        await asyncio.gather(*map(tidy_one, self.hosts.values()))
 
     async def look_at_hosts(self, under_way: set[str]) -> list[HostShape]:
         """How each host is, asked all at once.
