@@ -6,18 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
 import structlog
 
 from scriptrules import clock
 from scriptrules.clock import Clock
-from scriptrules.flow.graph import Graph, graph
+from scriptrules.flow.graph import Graph, Reaching, graph
 from scriptrules.flow.matrix import QUANTILES, matrix, reach
 from scriptrules.flow.online import OnlineEdge, joined, likely
 from scriptrules.flow.shapes import Facts, RuleFacts
 from scriptrules.model import RUN_FINAL, Source, Task
-from scriptrules.rulebook.index import matches
-from scriptrules.rulebook.metadata import Metadata
 from scriptrules.sandbox.pool import Pool
 from scriptrules.sightings import DAY, OUTSIDE, Generated
 from scriptrules.store.protocol import Filter, Store
@@ -29,7 +26,6 @@ from scriptrules.supervisor.sightings import GENERATING, Surprises
 log = structlog.get_logger(__name__)
 
 RUNS_SHOWN = 100  # runs of a task whose next tasks are told
-replace = msgspec.structs.replace
 
 
 class Foresight:
@@ -37,7 +33,6 @@ class Foresight:
 
     Args:
         active: the sources of the active rules, by file.
-        metadata: what each says of itself.
     """
 
     def __init__(
@@ -45,7 +40,6 @@ class Foresight:
         pool: Pool,
         store: Store,
         active: Mapping[str, Source],
-        metadata: Mapping[str, Metadata],
         clock: Clock,
         background: Background,
         observers: Observers,
@@ -54,7 +48,6 @@ class Foresight:
         self._pool = pool
         self._store = store
         self._active = active
-        self._metadata = metadata
         self._clock = clock
         self._background = background
         self._observers = observers
@@ -131,16 +124,10 @@ class Foresight:
         return MatrixShape(None if since is None else clock.text(begin), cells)
 
     def _foreseen(self) -> set[tuple[str, str]]:
-        edges = [(facts.rule, edge.task) for facts, _ in self.facts() for edge in facts.edges if "*" not in edge.task]
-        names = {task for _, task in edges}
-        reached = [
-            (name, plan)
-            for rule, metadata in self._metadata.items()
-            for plan in [f"{rule}:{entry.name}" for entry in metadata.table] or [rule]
-            for name in names
-            if metadata.enabled and any(pattern == name or matches(pattern, name) for pattern in metadata.on)
-        ]
-        return reach(edges, reached)
+        active = [facts for facts, _ in self.facts() if facts.enabled]
+        edges = [(facts.rule, edge.task) for facts in active for edge in facts.edges]
+        reaching = Reaching(active)
+        return reach(edges, ((task, rule) for task in {task for _, task in edges} for rule in reaching.rules(task)))
 
     async def next_of(self, task: Task) -> list[NextShape]:
         """What is likely to follow from the runs of a task that are under way, the likeliest first."""

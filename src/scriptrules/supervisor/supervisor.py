@@ -113,9 +113,7 @@ class Supervisor:
         self.driver.cancel_quietly = self.verbs.cancel_quietly
         self._deadlocks = Deadlocks(store, self.live, self.limits, self.driver, self._background, clock)
         self.driver.waits = self._deadlocks.look
-        self.foresight = Foresight(
-            self.pool, store, self.rules.active, self.rules.facts, clock, self._background, observers
-        )
+        self.foresight = Foresight(self.pool, store, self.rules.active, clock, self._background, observers)
         self.driver.notice = self.foresight.surprises.look
         self.schedules = Schedules(config, store, self.rules, clock, self.ingest, self.driver.submit, self.counters)
         self.sources = TaskSources(config, plugins, self.ingest, self.counters)
