@@ -289,6 +289,12 @@ CODES: dict[str, CodeInfo] = {
         "Correct the name of the field.",
         ignorable=True,
     ),
+    "SR512": CodeInfo(
+        "a task that nobody has foreseen",
+        "A run has generated it, and the graph lacks the edge; or somebody has edited the run.",
+        "Look at the run; if nobody edited it, please report the rule.",
+        ignorable=True,
+    ),
     "SR600": CodeInfo(
         "over the budget", "One rule must not cost the others anything.", "Do less in a slice, or raise [sandbox]."
     ),

@@ -72,6 +72,13 @@ class SeenEdge(msgspec.Struct, gc=False):
     delays: dict[int, int] = {}  # how long runs had been under way, by class
 
 
+class Evidence(msgspec.Struct, frozen=True):
+    """What a store shows about rules, for whoever checks them without a server."""
+
+    edges: list[SeenEdge] = []
+    fields: dict[str, frozenset[str]] = {}  # of the newest tasks, by name
+
+
 class Tally(msgspec.Struct):
     """What a group of changes has seen: cells by (day, by, rule), edges by (rule, task, via)."""
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from clihelp import Project
+from clihelp import Project, environment
 
 from serving import Problem, Server, eventually, project
 
@@ -83,6 +86,7 @@ def test_the_matrix_begins_with_the_day_that_is_asked_for(server: Server) -> Non
 
 def test_what_was_counted_is_there_after_a_restart(server: Server) -> None:
     server.wait_task(server.send("chain.begin", n=1))
+    eventually(lambda: not any(server.all("tasks", state=state) for state in ("new", "running")), "nothing follows")
     before = counts(server)
     server.kill()
     server.start()
@@ -174,6 +178,7 @@ def scriptrules_unpredicted(rule, task, via):
 
 def test_a_task_that_nobody_has_foreseen_is_logged_and_told_to_plugins_once() -> None:
     with project() as server:
+        server.rule("odd", 'on = "plain"\nwhen = lambda task: task["sise"] > 0\n\n\ndef main():\n    pass\n')
         server.rule("plain", 'on = "plain"\n\n\ndef main(n):\n    emit("plain.done", n=n)\n')
         (server.folder / "plugins").mkdir(exist_ok=True)
         (server.folder / "plugins" / "watcher.py").write_text(WATCHER)
@@ -190,3 +195,32 @@ def test_a_task_that_nobody_has_foreseen_is_logged_and_told_to_plugins_once() ->
         assert heard.read_text() == "plain plain.other emit\n"
         (event,) = [event for event in server.events() if event["event"] == "flow.unpredicted"]
         assert (event["rule"], event["task"], event["via"]) == ("plain", "plain.other", "emit")
+        told = check(server, "--against-store")
+        assert [(item["file"], item["code"]) for item in told] == [
+            ("rules/odd.py", "SR511"),
+            ("rules/plain.py", "SR512"),
+        ]
+        assert "'plain.other' by emit, 2 times" in told[1]["message"]
+        assert "'sise'" in told[0]["message"]
+        assert check(server) == []
+        server.rule("plain", 'on = "plain"\n\n\ndef main(n):\n    save("seen", n)\n')
+        (left,) = check(server, "--against-store")
+        assert left["code"] == "SR511"  # what an older version has generated is no fault of this one
+
+
+def check(server: Server, *more: str) -> list[dict[str, Any]]:
+    """What `scriptrules check` finds besides names that nobody handles, while the server has the store."""
+    command = [sys.executable, "-m", "scriptrules", "check", "--json", *more]
+    done = subprocess.run(
+        command, cwd=server.folder, env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return [item for item in json.loads(done.stdout)["items"] if item["code"] != "SR501"]
+
+
+def test_check_against_a_store_that_is_not_there_says_so(tmp_path: Path) -> None:
+    made = Project(tmp_path)
+    refused = made("check", "--against-store")
+    assert refused.status == 1
+    assert "SR830" in refused.err
+    assert "Serve first" in refused.err

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from scriptrules.rulebook.files import Unreadable
     from scriptrules.rulebook.metadata import Metadata
     from scriptrules.sandbox.pool import Pool
+    from scriptrules.sightings import Evidence
 
 WORKERS = 2  # starting more costs more than they save
 FORMATS = ("full", "concise", "json", "github", "sarif")  # those of `formats`, which is imported when it is used
@@ -31,15 +32,22 @@ FORMATS = ("full", "concise", "json", "github", "sarif")  # those of `formats`, 
 @click.option("--rules", metavar="DIR", callback=existing_folder, help="Folder of rules.")
 @click.option("--plugins", metavar="DIR", callback=existing_folder, help="Folder of plugins, whose functions count.")
 @click.option("--output-format", type=click.Choice(FORMATS), help="How findings are printed; full is the default.")
+@click.option("--against-store", is_flag=True, help="Compare with what runs and tasks in the store have shown.")
 @json_option
 def check_command(
-    paths: tuple[str, ...], rules: str | None, plugins: str | None, output_format: str | None, as_json: bool
+    paths: tuple[str, ...],
+    rules: str | None,
+    plugins: str | None,
+    output_format: str | None,
+    against_store: bool,
+    as_json: bool,
 ) -> None:
     """Compile all rules, or PATHS, and report what is wrong.
 
     PATHS are rule files or folders of them. Needs no server; no rule is executed. Exit status 1 if anything is found,
     be it a warning (SR4xx, SR5xx) with which the rule becomes active all the same. SR5xx come from all rules together:
-    names that nobody handles, circles, calls that nobody answers, hosts that are not configured.
+    names that nobody handles, circles, calls that nobody answers, hosts that are not configured. `--against-store` adds
+    what the store has shown: fields that no task of late had (SR511), tasks that nobody has foreseen (SR512).
 
     A line that ends with `# scriptrules: ignore[SR401]` (or several codes, with commas) is not reported for these.
     Only SR302, SR401 to SR404, SR407, SR408 and SR5xx can be ignored, never what the sandbox refuses. `scriptrules
@@ -55,7 +63,12 @@ def check_command(
         say(f"scriptrules: there is no folder {settings.rules_dir}. Make it, or name one with --rules.")
         click.get_current_context().exit(1)
     sources, unreadable = select(settings.rules_dir, paths)
-    findings, broken = asyncio.run(_check_all(settings, sources))
+    evidence = None
+    if against_store:
+        from scriptrules.store.make import evidence_of
+
+        evidence = evidence_of(settings)
+    findings, broken = asyncio.run(_check_all(settings, sources, evidence))
     findings = sorted([*map(_finding_of, unreadable), *findings], key=lambda one: (one.file, one.line, one.column))
     for plugin in broken:
         say(f"scriptrules: plugin {plugin.name} is broken, so its functions are unknown: {plugin.problem}")
@@ -117,7 +130,9 @@ def _finding_of(broken: Unreadable) -> Finding:
     return finding_of(Diagnostic("SR119", f"The file {what.rstrip('.')}.", 1, 0, hint=instead), "", broken.file)
 
 
-async def _check_all(settings: Config, sources: list[Source]) -> tuple[list[Finding], list[PluginInfo]]:
+async def _check_all(
+    settings: Config, sources: list[Source], evidence: Evidence | None
+) -> tuple[list[Finding], list[PluginInfo]]:
     """The findings of all sources, and the plugins that are broken."""
     from scriptrules.cli.formats import finding_of
     from scriptrules.rulebook.linking import circles
@@ -125,7 +140,7 @@ async def _check_all(settings: Config, sources: list[Source]) -> tuple[list[Find
     async with Compiler(settings) as compiler:
         found = await asyncio.gather(*(compiler.findings(source) for source in sources))
         in_circles = circles(compiler.facts)
-        together = await of_all(compiler, sources)
+        together = await of_all(compiler, sources, evidence)
     findings = [
         finding_of(problem, source.text, source.file)
         for source, problems in zip(sources, found, strict=True)
@@ -134,16 +149,30 @@ async def _check_all(settings: Config, sources: list[Source]) -> tuple[list[Find
     return findings, [plugin for plugin in compiler.plugins.found() if plugin.problem]
 
 
-async def of_all(compiler: Compiler, sources: list[Source]) -> dict[str, list[Diagnostic]]:
+async def of_all(
+    compiler: Compiler, sources: list[Source], evidence: Evidence | None = None
+) -> dict[str, list[Diagnostic]]:
     """What is wrong with rules as seen from all rules (SR5xx), by rule file.
 
     The others of the folder count, whichever of them are looked at.
     """
+    import msgspec
+
     from scriptrules.flow.findings import findings
     from scriptrules.rulebook.files import is_declarative
+    from scriptrules.sightings import SENT
 
     facts = await compiler.analyse(sources)
-    told = findings(facts, compiler.world)
+    world = compiler.world
+    if evidence is not None:
+        world = msgspec.structs.replace(
+            world,
+            entries=frozenset(edge.task for edge in evidence.edges if edge.via == SENT),
+            fields=evidence.fields,
+            seen=evidence.edges,
+            digests=compiler.digests,
+        )
+    told = findings(facts, world)
     for source in sources:
         if is_declarative(source.file):  # SR707 and the job types say that of them
             told[source.rule] = [one for one in told.get(source.rule, []) if one.code not in ("SR508", "SR509")]
@@ -164,6 +193,7 @@ class Compiler:
         jobs = list(self.plugins.job_types.values())
         self.pool: Pool = Pool(workers, limits, wire.Budget(), specs, settings.sandbox.hard_seconds, jobs=jobs)
         self.facts: dict[str, Metadata] = {}  # of each rule that was found to be one
+        self.digests: dict[str, str] = {}  # of each rule that was analysed
         self._hosts = settings.host_kinds
         self._rules = settings.rules_dir
         self._entries = frozenset(one.task for one in settings.schedules)
@@ -190,6 +220,7 @@ class Compiler:
         from scriptrules.rulebook.files import read_all
 
         every = {**read_all(self._rules)[0], **{source.rule: source for source in sources}}
+        self.digests = {rule: source.digest for rule, source in every.items()}
         rules = [source for rule, source in every.items() if not rule.startswith("lib/")]
         found = await asyncio.gather(*map(self.pool.analyse, rules))
         return {source.rule: facts for source, facts in zip(rules, found, strict=True) if facts is not None}

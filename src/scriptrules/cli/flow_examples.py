@@ -156,6 +156,20 @@ def main(reason):
     fail(reason)
 """,
     ),
+    "SR512": (
+        """\
+on = "amount.given"
+
+def main(amount):
+    emit("amount.checked", amount=amount)  # and the store has an amount.refused that a run of this generated
+""",
+        """\
+on = "amount.asked"
+
+def main(amount):
+    emit("amount.refused" if amount < 0 else "amount.checked", amount=amount)
+""",
+    ),
     "SR511": (
         """\
 on = "upload.finished"

@@ -15,9 +15,10 @@ import msgspec
 from scriptrules.diagnostics import CODES, Diagnostic
 from scriptrules.errors import nearest
 from scriptrules.flow.graph import ANYTHING, Graph, GraphEdge, Patterns, Reaching, graph, steps
-from scriptrules.flow.online import fits, joined
+from scriptrules.flow.online import Status, fits, joined
 from scriptrules.flow.shapes import Certainty, Facts, RuleFacts, Via
 from scriptrules.rulebook.index import EVERYTHING, is_literal
+from scriptrules.sightings import SeenEdge
 
 CANDIDATES_MAX = 500  # for the nearest name: it takes 10 microseconds each
 SLIP = 0.87  # likeness of two names of which one is taken for a slip of the other, see difflib
@@ -31,6 +32,8 @@ class World(msgspec.Struct, frozen=True):
     options: Mapping[str, frozenset[str]] = {}  # of each kind of executor that is known, in run()
     entries: frozenset[str] = frozenset()  # names of tasks that come from outside
     fields: Mapping[str, frozenset[str]] = {}  # of the tasks that came so far, by name
+    seen: Collection[SeenEdge] = ()  # what runs have generated
+    digests: Mapping[str, str] = {}  # of the sources, by rule file
 
 
 def findings(files: Mapping[str, Facts], world: World) -> dict[str, list[Diagnostic]]:
@@ -44,7 +47,7 @@ def findings(files: Mapping[str, Facts], world: World) -> dict[str, list[Diagnos
     whole = graph(rules, joined([(facts, "") for facts in rules], []))
     known = {facts.rule: file for file, found in files.items() for facts in found.rules}
     found: dict[str, list[Diagnostic]] = {}
-    for rule, problem in _all(rules, whole, world):
+    for rule, problem in (*_all(rules, whole, world), *_surprises(files, world)):
         file = known[rule]
         ignored = files[file].ignored.get(problem.code, [])
         problems = found.setdefault(file, [])
@@ -72,6 +75,17 @@ def _all(rules: list[RuleFacts], whole: Graph, world: World) -> Iterator[tuple[s
     for facts in rules:
         yield from ((facts.rule, problem) for problem in _alone(facts, world))
         yield from ((facts.rule, problem) for problem in _calls(facts, reaching, patterns.literal))
+
+
+def _surprises(files: Mapping[str, Facts], world: World) -> Iterator[tuple[str, Diagnostic]]:
+    """What runs have generated that is no edge (SR512)."""
+    for file, found in files.items():
+        for facts in found.rules if file in world.digests else ():
+            for edge in joined([(facts, world.digests[file])], world.seen):
+                if edge.status is Status.NOT_PREDICTED and facts.enabled:
+                    times = "once" if edge.seen == 1 else f"{edge.seen} times"
+                    message = f"runs have generated {edge.task!r} by {edge.via}, {times}, and nothing here foresees it."
+                    yield facts.rule, _problem("SR512", facts.line, message)
 
 
 def _problem(code: str, line: int, message: str, hint: str = "") -> Diagnostic:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from scriptrules.sightings import DAYS_KEPT, Cell, Names, SeenEdge, tally
+import msgspec
+
+from scriptrules.errors import StoreUnavailable
+from scriptrules.sightings import DAYS_KEPT, Cell, Evidence, Names, SeenEdge, tally
 from scriptrules.store._sqlite_queries import QUERIES
 from scriptrules.store.protocol import Change
 
+TASKS_READ = 20_000  # newest ones, whose fields are looked at
 _AGEING = ("age_cells", "forget_cells", "age_durations", "forget_durations")
 
 
@@ -43,6 +50,25 @@ class Sightings:
             for query in _AGEING:
                 connection.execute(QUERIES[query], (newest - DAYS_KEPT,))
             self._day = newest
+
+
+def evidence(path: Path) -> Evidence:
+    """What a store shows, read beside whoever serves it.
+
+    Raises:
+        StoreUnavailable: there is none, or none of this version.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
+            edges = edges_of(connection.execute(QUERIES["edges"]), connection.execute(QUERIES["edge_delays"]))
+            fields: dict[str, set[str]] = {}
+            for name, data in connection.execute(QUERIES["newest_data"], (TASKS_READ,)):
+                fields.setdefault(name, set()).update(msgspec.json.decode(data))
+    except sqlite3.Error as error:
+        raise StoreUnavailable(
+            f"The store {path} cannot be read: {error}. Serve it once with this version, or check without it."
+        ) from None
+    return Evidence(edges, {name: frozenset(found) for name, found in fields.items()})
 
 
 def cells_of(rows: Iterable[tuple[Any, ...]], durations: Iterable[tuple[Any, ...]]) -> list[Cell]:

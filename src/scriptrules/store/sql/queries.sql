@@ -418,3 +418,6 @@ DELETE FROM sources WHERE digest NOT IN (SELECT value FROM json_each(?)) AND dig
 
 -- name: prune_audit
 DELETE FROM audit WHERE at < ?;
+
+-- name: newest_data
+SELECT name, data FROM tasks ORDER BY id DESC LIMIT ?;
