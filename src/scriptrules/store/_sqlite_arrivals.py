@@ -20,7 +20,8 @@ class Arrivals:
     """Kept by the writer: the last place in the order, and the shapes that somebody waits with."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._place = int(connection.execute(QUERIES["last_arrived"]).fetchone()[0] or 0)
+        row = connection.execute(QUERIES["last_place"]).fetchone()
+        self._place = self._saved = int(row[0]) if row else 0  # no place is given twice, also after a crash
         self._shapes = Shapes(shape_of(row[0]) for row in connection.execute(QUERIES["receive_keys"]))
         self._remembered = Shapes((row[0] for row in connection.execute(QUERIES["shapes"])), exact=True)
 
@@ -32,6 +33,12 @@ class Arrivals:
         if self._remembered:
             self._note(connection, self._place, task.id, task.name, task.data)
         return self._place
+
+    def save(self, connection: sqlite3.Connection) -> None:
+        """Keep the last place, in the transaction that has given it."""
+        if self._place != self._saved:
+            connection.execute(QUERIES["put_place"], (str(self._place),))
+            self._saved = self._place
 
     def apply(self, connection: sqlite3.Connection, change: Change) -> bool:
         """What a change, written otherwise, means for who receives; returns whether wakes have become due."""
@@ -51,6 +58,7 @@ class Arrivals:
             # Who was kept waiting by a task that may still be held is woken by its being held as well.
             left = [move.id for move in change.moves if move.state is not TaskState.NEW]
             due |= self._wake(connection, left)
+        self.save(connection)
         return due
 
     def _release(self, connection: sqlite3.Connection, tasks: list[str]) -> None:

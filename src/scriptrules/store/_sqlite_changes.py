@@ -31,6 +31,7 @@ def ingest_tasks(connection: sqlite3.Connection, tasks: list[Task], arrivals: Ar
 def _insert_tasks(connection: sqlite3.Connection, tasks: list[Task], arrivals: Arrivals) -> None:
     rows = ((*_task_row(task), arrivals.place(connection, task)) for task in tasks)
     connection.executemany(QUERIES["insert_tasks"], rows)
+    arrivals.save(connection)
 
 
 def apply_change(connection: sqlite3.Connection, change: Change, arrivals: Arrivals, sightings: Sightings) -> Committed:

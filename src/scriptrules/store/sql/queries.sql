@@ -50,13 +50,11 @@ DELETE FROM wakes WHERE run = ? AND seq = ? AND kind = ? AND key = ?;
 -- name: release_tasks
 UPDATE tasks SET arrived = ? WHERE id = ?;
 
--- name: last_arrived
--- Name by name, because the index has the greatest place of each at its end.
-WITH RECURSIVE names (name) AS (
-    SELECT min(name) FROM tasks
-    UNION ALL SELECT (SELECT min(name) FROM tasks WHERE name > names.name) FROM names WHERE names.name IS NOT NULL
-)
-SELECT max((SELECT max(arrived) FROM tasks WHERE tasks.name = names.name)) FROM names;
+-- name: last_place
+SELECT value FROM meta WHERE name = 'place';
+
+-- name: put_place
+INSERT INTO meta VALUES ('place', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 
 -- name: receive_keys
 SELECT DISTINCT key FROM wakes WHERE kind IN ('receive', 'tree', 'branch') AND kind = 'receive';
