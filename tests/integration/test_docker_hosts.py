@@ -69,12 +69,13 @@ def test_no_more_run_at_once_than_configured_and_the_others_keep_their_order_ove
         server.config(table(engine, more="max_running = 2"))
         server.rule("many", MANY)
         server.start()
-        task = server.send("many", count=5, seconds=1)
+        task = server.send("many", count=5, seconds=2)
         run = server.wait_run(task, {"waiting"})
         eventually(lambda: [e["state"] for e in server.entries(run["id"])[:2]] == ["started"] * 2, "two run")
         waiting = server.entries(run["id"])[2:5]
         assert [entry["state"] for entry in waiting] == ["pending"] * 3
         assert waiting[0]["reason"] == "waits for a slot on locust: 2 of 2 are taken"
+        assert "waits for a slot on" in command(server, "show", run["id"]).stdout
         host = hosts(server)["locust"]
         assert (host["running"], host["waiting"], host["free"]) == (2, 3, 0)
         server.kill()

@@ -102,7 +102,9 @@ def show_command(run: str, as_json: bool) -> None:
         print_table(("CALLED BY, OUTERMOST FIRST", "LINE", "RUN", "TASK"), frames)
     if entries:
         click.echo()
-        print_table(("SEQ", "LINE", "STATE", "TOOK", "ARGUMENTS", "RESULT"), [_row(entry) for entry in entries])
+        print_table(
+            ("SEQ", "LINE", "STATE", "TOOK", "ARGUMENTS", "RESULT OR REASON"), [_row(entry) for entry in entries]
+        )
     if shown["error"] and shown["error"].get("trace"):
         click.echo()
         print_lines([(clean(line), "bad")] for line in str(shown["error"]["trace"]).splitlines())
@@ -116,6 +118,8 @@ def _row(entry: EntryJson) -> list[str | Piece]:
     elif isinstance(entry["result"], dict) and "exit_code" in entry["result"]:
         end = entry["result"]
         result = (f"exit {end['exit_code']} {compact(end['output'], 60) if end.get('output') is not None else ''}", "")
+    elif entry["reason"] and not entry["ended"]:
+        result = (clean(entry["reason"]), "dim")
     else:
         result = ("" if entry["result"] is None else compact(entry["result"], 200), "")
     return [
