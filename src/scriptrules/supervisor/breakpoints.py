@@ -71,6 +71,7 @@ class Breakpoints:
         self._clock = clock
         self._all: dict[str, Breakpoint] = {}
         self._at: dict[str, list[Breakpoint]] = {}
+        self._cuts = False  # whether there is one before an entry
         self._problems: dict[str, tuple[str, list[str]]] = {}  # file and texts, by name
         self._refused: dict[str, str] = {}  # digest that was refused, so that it is compiled once
         self._strikes: dict[str, int] = {}  # by digest
@@ -143,6 +144,7 @@ class Breakpoints:
     def _changed(self) -> None:
         self.version += 1
         self._at = {}
+        self._cuts = any(one.at.startswith("before:") for one in self._all.values())
         for name in sorted(self._all):
             self._at.setdefault(self._all[name].at, []).append(self._all[name])
 
@@ -209,11 +211,13 @@ class Breakpoints:
         """Those that may hold a run of a task before it gets the result of a function."""
         return self._among(f"after:{function}", task)
 
-    def concern(self, task: Task, functions: Iterable[str], run: str | None = None) -> bool:
-        """Whether a slice that has used these functions may have to be cut."""
-        if self.stepping and (run in self.stepping or task.id in self.stepping):
+    def concern(self, task: Task, piece: wire.Slice, run: str | None = None) -> bool:
+        """Whether a slice may have to be cut; one that is not over yet is asked about when it is."""
+        if (not self._cuts and not self.stepping) or piece.end == "load":
+            return False
+        if run in self.stepping or task.id in self.stepping:
             return True
-        return len(self._at) > (TASK in self._at) and any(self.before(task.name, name) for name in functions)
+        return any(self.before(task.name, name) for name in {intent.name for intent in piece.entries})
 
     def _among(self, at: str, name: str) -> list[Breakpoint]:
         found = self._at.get(at)

@@ -246,9 +246,7 @@ class Matcher:
     def _may_be_cut(self, passage: Passage, taken: wire.Taken) -> bool:
         """Whether breakpoints have to be asked about the first slices of a task."""
         return passage.cuts_judged != self._breakpoints.version and any(
-            started.slice is not None
-            and started.slice.end != "load"
-            and self._breakpoints.concern(passage.task, {intent.name for intent in started.slice.entries})
+            started.slice is not None and self._breakpoints.concern(passage.task, started.slice)
             for started in taken.runs
         )
 

@@ -212,9 +212,7 @@ class Scripts:
                 self.replay(live)
             return
         live.asked_again = False
-        if piece.end != "load" and self._breakpoints.concern(
-            live.task, {intent.name for intent in piece.entries}, live.run.id
-        ):
+        if self._breakpoints.concern(live.task, piece, live.run.id):
             live.busy = True
             self._background.spawn(self._judge_slice(worker, live, piece))
         else:
