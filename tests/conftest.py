@@ -7,6 +7,8 @@ from collections.abc import Generator
 
 import pytest
 
+import faults
+
 EVERYTHING_REQUIRED = os.environ.get("SCRIPTRULES_REQUIRE") == "all"
 
 
@@ -29,3 +31,8 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _refuse_skip(report)
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if faults.CASES:
+        terminalreporter.write_line(faults.summary())

@@ -101,6 +101,10 @@ class PrivateEngine:
             except OSError:
                 return False
 
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
     @contextlib.contextmanager
     def client(self) -> Iterator[docker.APIClient]:
         with contextlib.closing(docker.APIClient(self.url, version="auto", timeout=60)) as client:

@@ -95,7 +95,7 @@ class Cleaning:
         with contextlib.suppress(HostUnavailable, EngineError):
             found = await self._engine.inspect(container)
             since = clock.parse(found["State"]["FinishedAt"])
-            left = (since - self._context.clock() - self._watch.skew) / clock.SECOND + self._table.keep_for
+            left = (since - self._watch.engine_now()) / clock.SECOND + self._table.keep_for
             if left <= 0:
                 await self._containers.remove(container)
             elif not self._tasks.closed:

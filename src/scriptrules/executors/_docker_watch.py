@@ -40,7 +40,7 @@ class Watch:
         lost: Callable[[], None],
         failed: Callable[[BaseException], None],
     ) -> None:
-        self.skew = 0  # microseconds that the engine's clock is ahead of ours
+        self._asked: tuple[int, float] | None = None  # the engine's clock, and ours that never jumps, at that moment
         self._engine = engine
         self._store_id = store_id
         self._now = now
@@ -55,6 +55,13 @@ class Watch:
         """Watch, where it does not yet."""
         if not self._closed and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._watch())
+
+    def engine_now(self) -> int:
+        """The time by the engine's clock, which a jump of ours does not touch; ours before the first connect."""
+        if self._asked is None:
+            return self._now()
+        at, then = self._asked
+        return at + int((clock.monotonic() - then) * clock.SECOND)
 
     async def close(self) -> None:
         self._closed = True
@@ -74,7 +81,7 @@ class Watch:
                 try:
                     about = await self._engine.request(lambda client: client.info())
                     now = clock.parse(about["SystemTime"])
-                    self.skew = now - self._now()
+                    self._asked = (now, clock.monotonic())
                     # The engine answers before it listens: `since` has it repeat what happened in between.
                     query = {"filters": msgspec.json.encode(filters).decode(), "since": str(now // clock.SECOND - 1)}
                     async with self._engine.stream("/events", query) as reader:

@@ -25,7 +25,7 @@ from scriptrules.executors._docker_logs import KeptLogs, container_log
 from scriptrules.executors._docker_pull import PullStopped
 from scriptrules.executors._docker_result import Ended, Tail, output_file, result_of
 from scriptrules.executors._docker_result import never_started as is_never_started
-from scriptrules.executors._docker_watch import RECONNECT_MOST, Watch
+from scriptrules.executors._docker_watch import RECONNECT_FIRST, RECONNECT_MOST, Watch
 from scriptrules.executors._output import OUTPUT_FILE_MAX, OUTPUT_TAIL
 from scriptrules.executors._tasks import Tasks
 from scriptrules.jobs import JobType, job_type
@@ -56,9 +56,12 @@ class _Execution:
         self.outage = False  # the engine was out of reach while it ran
         self.died = False  # the engine has said so
         self.restarts = 0  # because its container was lost
+        self.deadline: float | None = None  # by the loop's clock, so that no jump of another one moves it
         self.timers: list[asyncio.TimerHandle] = []
         self.looking = False
         self.look_again = False
+        self.pause = RECONNECT_FIRST  # seconds until the next look, where the engine did not answer
+        self.retry: asyncio.TimerHandle | None = None
 
     @property
     def may_restart(self) -> bool:
@@ -69,6 +72,11 @@ class _Execution:
         for timer in self.timers:
             timer.cancel()
         self.timers.clear()
+
+    def cancel_retry(self) -> None:
+        if self.retry is not None:
+            self.retry.cancel()
+            self.retry = None
 
 
 class DockerExecutor:
@@ -175,6 +183,7 @@ class DockerExecutor:
         self._cleaning.close()
         for execution in self._executions.values():
             execution.cancel_timers()
+            execution.cancel_retry()
         await self._tasks.close()
         await self._watch.close()
         await self._containers.close()
@@ -250,35 +259,52 @@ class DockerExecutor:
     async def _start(self, execution: _Execution, container: str, own: bool) -> None:
         """Start a container that was never started, as far as the engine knows."""
         key = execution.request.key
+        before = self._starts.get(key, 0)
         try:
             await self._containers.fill(container, execution.request)
             # Counted before it is sent: an answer that is lost may be of a start that took place.
-            self._starts[key] = self._starts.get(key, 0) + 1
+            self._starts[key] = before + 1
             await self._containers.start(container)
         except EngineError as error:
             found = await self._containers.find(key)
-            if found is None or is_never_started(found["State"]):
+            if found is None:
+                self._starts[key] = before  # it was refused
+                raise self._engine.unavailable("the container was removed before it was started") from None
+            if is_never_started(found["State"]):
                 await self._containers.remove(container)
-                raise InvalidRequest(
-                    f"the engine cannot start it: {error.message}. Correct run()'s arguments."
-                ) from None
+                if not before and own and execution.request.fresh:
+                    raise InvalidRequest(
+                        f"the engine cannot start it: {error.message}. Correct run()'s arguments."
+                    ) from None
+                # An engine that died in the midst of a start is in its own way then, and the process may even run.
+                reason = f"the engine cannot say whether it ran: it was asked before, and now refuses ({error.message})"
+                if execution.may_restart:
+                    raise self._engine.unavailable(reason) from None
+                self._finish(execution, self._failed(reason))
+                return
         execution.container = container
-        # An engine that died after it started the process, before it wrote that down, says "created" again.
-        first = own and self._starts[key] == 1 and not execution.restarts
-        execution.verdict = Verdict.ONCE if first else Verdict.POSSIBLY_TWICE
+        execution.verdict = self._started_by_us(execution, own)
         # Seen before anybody could start it again: `once` compares the moment of the start with the one at the end.
         execution.looking = execution.look_again = True
         await self._settle(execution)
 
     def _adopt(self, execution: _Execution, found: Mapping[str, Any]) -> None:
         """Watch a container that was started before."""
-        own = self._containers.is_own(found)
-        starts = self._starts.get(execution.request.key, 0)
         execution.container = found["Id"]
         execution.verdict = Verdict.ADOPTED
-        if own and starts:
-            execution.verdict = Verdict.ONCE if starts == 1 else Verdict.POSSIBLY_TWICE
+        if self._starts.get(execution.request.key):
+            execution.verdict = self._started_by_us(execution, self._containers.is_own(found))
         self._look(execution)
+
+    def _started_by_us(self, execution: _Execution, own: bool) -> Verdict:
+        """How often a container was started that we have asked the engine to start.
+
+        It is certain only where nobody can have asked before: an engine that died after it started the process,
+        before it wrote that down, says "created" again, and what an earlier supervisor had started may have been
+        removed since.
+        """
+        first = own and execution.request.fresh and not execution.restarts
+        return Verdict.ONCE if first and self._starts[execution.request.key] == 1 else Verdict.POSSIBLY_TWICE
 
     # ---- watching
 
@@ -310,6 +336,14 @@ class DockerExecutor:
             execution.looking = True
             self._tasks.spawn(self._settle(execution))
 
+    def _look_later(self, execution: _Execution) -> None:
+        """An answer was lost; where the engine itself is not, no comparison comes soon."""
+        if self._executions.get(execution.request.key) is execution and not self._tasks.closed:
+            loop = asyncio.get_running_loop()
+            execution.cancel_retry()
+            execution.retry = loop.call_later(execution.pause, self._look, execution)
+            execution.pause = min(execution.pause * 2, RECONNECT_MOST)
+
     async def _settle(self, execution: _Execution) -> None:
         try:
             while execution.look_again:
@@ -334,8 +368,9 @@ class DockerExecutor:
                 await self._still_runs(execution, found)
             elif self._executions.get(execution.request.key) is execution:
                 self._collect(execution, found, await (reading or self._read_left(execution)))
+            execution.pause = RECONNECT_FIRST
         except HostUnavailable:
-            pass  # the comparison after the next connect looks again
+            self._look_later(execution)
         except EngineError as error:
             if error.status == 404 and execution.may_restart:
                 self._tasks.spawn(self._restart(execution))
@@ -349,7 +384,7 @@ class DockerExecutor:
 
     async def _restart(self, execution: _Execution) -> None:
         """Start once more what was removed behind our back, as its rule allows."""
-        execution.container, execution.started_at, execution.died = None, None, False
+        execution.container, execution.started_at, execution.deadline, execution.died = None, None, None, False
         while self._executions.get(execution.request.key) is execution:
             try:
                 async with execution.lock:
@@ -367,13 +402,14 @@ class DockerExecutor:
                 await self._signal(execution)
             return
         timeout = execution.request.timeout
-        started = found["State"]["StartedAt"]
         if timeout is None:
             return
-        execution.cancel_timers()
-        left = (clock.parse(started) - self._context.clock() - self._watch.skew) / clock.SECOND + timeout
         loop = asyncio.get_running_loop()
-        execution.timers.append(loop.call_later(max(0.0, left), self._time_out, execution))
+        if execution.deadline is None:
+            passed = (self._watch.engine_now() - clock.parse(found["State"]["StartedAt"])) / clock.SECOND
+            execution.deadline = loop.time() + max(0.0, timeout - max(0.0, passed))
+        execution.cancel_timers()
+        execution.timers.append(loop.call_at(execution.deadline, self._time_out, execution))
 
     def _note_start(self, execution: _Execution, found: Mapping[str, Any]) -> None:
         started = found["State"]["StartedAt"]
@@ -440,6 +476,7 @@ class DockerExecutor:
             return False
         del self._executions[execution.request.key]
         execution.cancel_timers()
+        execution.cancel_retry()
         return True
 
     # ---- ending
@@ -465,7 +502,8 @@ class DockerExecutor:
         try:
             await self._engine.request(lambda client: client.kill(container, signal))
         except HostUnavailable:
-            execution.cancel_timers()  # the comparison after the next connect sends it again
+            execution.cancel_timers()  # the next look sends it again
+            self._look_later(execution)
         except EngineError:
             self._look(execution)  # it has ended or is gone
 
