@@ -16,7 +16,7 @@ from scriptrules.executors import docker as docker_executor
 from scriptrules.model import ExecutionRequest, ExecutionResult
 from scriptrules.plugins.executor import Executor, ExecutorContext
 
-PATIENCE = 12.0  # seconds until a test that waits has failed
+PATIENCE = 60.0  # seconds until a test that waits has failed
 
 
 class Site:

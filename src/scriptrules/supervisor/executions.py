@@ -35,6 +35,7 @@ from scriptrules.plugins.executor import Executor, LogChunk, Placed
 from scriptrules.plugins.manager import Plugins
 from scriptrules.redaction import KNOWN
 from scriptrules.supervisor.arguments import SecretText, run_args
+from scriptrules.supervisor.asked import Asked
 from scriptrules.supervisor.entries import failed_result
 from scriptrules.supervisor.hosts import Host, HostShape, Waiting, make_hosts
 from scriptrules.supervisor.redacted import redacted_chunks, redacted_result
@@ -104,6 +105,7 @@ class Executions:
         self._consumers: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._store_id = store_id
+        self._asked = Asked(config.state_dir / "asked" if config.store_path is not None else None)
         self.hosts = make_hosts(config, plugins, store_id, clock, self._hear)
 
     def start(self) -> None:
@@ -192,6 +194,7 @@ class Executions:
         self._active.pop(key, None)
         self._stopped.discard(key)
         self._calls.discard(key)
+        self._asked.forget(key)
         if host is not None:
             self._spawn(self._release(host, key))
 
@@ -213,6 +216,7 @@ class Executions:
             under_way: keys of the executions that the store has not seen the end of.
             has_ended: whether the store knows the execution of a key, and its end.
         """
+        self._asked.tidy(under_way)
 
         async def tidy_one(host: Host) -> None:
             for one in await self._inventory(host):
@@ -312,7 +316,9 @@ class Executions:
                 )
             pending = entry.state is EntryState.PENDING
             fill = await self._fill_of(key, run, entry, patient=not pending)
-            request = request_of(key, run, task, entry, fresh, fill)
+            request = request_of(key, run, task, entry, fresh or self._asked.certainly_not(key), fill)
+            if pending and host.hosting is not None:
+                await self._asked.note(key)
             await self._ensure(host.executor, request, may_create=pending)
         except ScriptrulesError as error:
             message = KNOWN.text(error.message)
