@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Set
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 
@@ -22,6 +23,7 @@ class Asked:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="asked")
         self._old = set(os.listdir(folder)) if folder is not None and folder.is_dir() else set[str]()
 
     def certainly_not(self, key: str) -> bool:
@@ -31,7 +33,7 @@ class Asked:
     async def note(self, key: str) -> None:
         """Have it on the disk that a host is about to be asked for `key`."""
         if self._folder is not None:
-            await asyncio.to_thread(_write, self._folder, key)
+            await asyncio.get_running_loop().run_in_executor(self._thread, _write, self._folder, key)
 
     def forget(self, key: str) -> None:
         """Its end is committed."""
@@ -43,6 +45,10 @@ class Asked:
         for key in self._old - under_way:
             self.forget(key)
         self._old.clear()
+
+    def close(self) -> None:
+        """Write nothing more."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
 
 def _write(folder: Path, key: str) -> None:

@@ -125,6 +125,7 @@ class Executions:
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
+        self._asked.close()
         for name, host in self.hosts.items():
             try:
                 await host.executor.close()
