@@ -56,7 +56,7 @@ class _Execution:
         self.outage = False  # the engine was out of reach while it ran
         self.died = False  # the engine has said so
         self.restarts = 0  # because its container was lost
-        self.deadline: float | None = None  # by the loop's clock, so that no jump of another one moves it
+        self.deadline: float | None = None  # on the clock that never jumps
         self.timers: list[asyncio.TimerHandle] = []
         self.looking = False
         self.look_again = False
@@ -407,9 +407,10 @@ class DockerExecutor:
         loop = asyncio.get_running_loop()
         if execution.deadline is None:
             passed = (self._watch.engine_now() - clock.parse(found["State"]["StartedAt"])) / clock.SECOND
-            execution.deadline = loop.time() + max(0.0, timeout - max(0.0, passed))
+            execution.deadline = clock.monotonic() + max(0.0, timeout - max(0.0, passed))
         execution.cancel_timers()
-        execution.timers.append(loop.call_at(execution.deadline, self._time_out, execution))
+        left = max(0.0, execution.deadline - clock.monotonic())
+        execution.timers.append(loop.call_later(left, self._time_out, execution))
 
     def _note_start(self, execution: _Execution, found: Mapping[str, Any]) -> None:
         started = found["State"]["StartedAt"]
