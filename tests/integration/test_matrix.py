@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clihelp import Project, environment
+from clihelp import RULES, Project, environment, until
 
 from serving import Problem, Server, eventually, project
 
@@ -133,7 +133,7 @@ def test_a_running_task_shows_what_is_likely_to_follow(server: Server) -> None:
 
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    made = Project(tmp_path_factory.mktemp("project"))
+    made = Project(tmp_path_factory.mktemp("project"), {**RULES, "looked-at": WAITING})
     with made.serving():
         made("send", "greet", "name=a", "--wait")
         made("send", "wait")
@@ -161,6 +161,14 @@ def test_the_matrix_since_a_time_says_which_days_it_counts(used: Project) -> Non
     assert "by day (UTC)" in since.err
     assert used("matrix", "--since", "soon").status == 2
     assert used("matrix", "--json", "--format", "csv").status == 2
+
+
+def test_a_task_under_way_is_shown_with_what_is_likely_to_follow(used: Project) -> None:
+    id = used("send", "long.begin", "how=x").out.strip()
+    shown = until(lambda: out if "next" in (out := used("task", id).out) and "held" in out else "")
+    assert "next     100%  long.ended  (looked-at)" in shown
+    assert " 50%  long.extra  if how  (looked-at)" in shown
+    assert "long.begun" not in shown
 
 
 # ---- what nobody has foreseen
