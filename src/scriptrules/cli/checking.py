@@ -158,6 +158,7 @@ async def of_all(
     """
     import msgspec
 
+    from scriptrules.diagnostics import lines_of
     from scriptrules.flow.findings import findings
     from scriptrules.rulebook.files import is_declarative
     from scriptrules.sightings import SENT
@@ -167,16 +168,27 @@ async def of_all(
     if evidence is not None:
         world = msgspec.structs.replace(
             world,
-            entries=frozenset(edge.task for edge in evidence.edges if edge.via == SENT),
+            entries=world.entries | frozenset(edge.task for edge in evidence.edges if edge.via == SENT),
             fields=evidence.fields,
             seen=evidence.edges,
             digests=compiler.digests,
         )
     told = findings(facts, world)
     for source in sources:
+        told[source.rule] = [_marked(one, lines_of(source.text)) for one in told.get(source.rule, [])]
         if is_declarative(source.file):  # SR707 and the job types say that of them
-            told[source.rule] = [one for one in told.get(source.rule, []) if one.code not in ("SR508", "SR509")]
+            told[source.rule] = [one for one in told[source.rule] if one.code not in ("SR508", "SR509")]
     return told
+
+
+def _marked(problem: Diagnostic, lines: list[str]) -> Diagnostic:
+    """A finding that is about a line, with the columns of what stands there."""
+    import msgspec
+
+    line = lines[problem.line - 1] if problem.line <= len(lines) else ""
+    begin = len(line) - len(line.lstrip())
+    end = len(line.rstrip().encode("utf-8", "replace"))
+    return msgspec.structs.replace(problem, column=begin, end_line=problem.line, end_column=max(end, begin + 1))
 
 
 class Compiler:

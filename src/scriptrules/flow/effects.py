@@ -233,8 +233,10 @@ def edges_of(effects: Sequence[Effect], condition: str = "") -> list[Edge]:
             name, certainty, reason = found.atom.pattern, Certainty.UNKNOWN, found.atom.reason
         else:
             name, reason = found.atom.name, ""
-            sure = certain is None or (name, found.via) in certain
+            sure = (name, found.via) in certain
             certainty = Certainty.CERTAIN if sure else Certainty.POSSIBLE
+            if sure:
+                labels = labels[: 1 if condition else 0]  # it is generated in the other cases as well
         edge = Edge(name, found.via, certainty, " and ".join(map(_bracketed, labels)), found.line, reason)
         known = best.get((name, found.via))
         if known is None or len(labels) < known[0]:
@@ -258,7 +260,7 @@ def _generated(effects: Sequence[Effect], labels: tuple[str, ...]) -> Iterator[t
                     yield from _generated(case.effects, (*labels, case.label))
 
 
-def _certain(effects: Sequence[Effect]) -> frozenset[tuple[str, Via]] | None:
+def _certain(effects: Sequence[Effect]) -> frozenset[tuple[str, Via]]:
     """What every run generates that gets through these effects."""
     found: set[tuple[str, Via]] = set()
     for effect in effects:
@@ -267,7 +269,6 @@ def _certain(effects: Sequence[Effect]) -> frozenset[tuple[str, Via]] | None:
                 found.add((name, effect.via))
             case Fork() if effect.total:
                 cases = [_certain(case.effects) for case in effect.cases if not case.fails]
-                some = [names for names in cases if names is not None]
-                if some:
-                    found |= frozenset.intersection(*some)
+                if cases:
+                    found |= frozenset.intersection(*cases)
     return frozenset(found)

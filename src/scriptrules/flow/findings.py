@@ -22,6 +22,7 @@ from scriptrules.sightings import SeenEdge
 
 CANDIDATES_MAX = 500  # for the nearest name: it takes 10 microseconds each
 SLIP = 0.87  # likeness of two names of which one is taken for a slip of the other, see difflib
+LIKE = 0.8  # the same, for what is told anyway
 MENTIONED = 5  # rules or names in one sentence
 
 
@@ -93,7 +94,9 @@ def _problem(code: str, line: int, message: str, hint: str = "") -> Diagnostic:
 
 
 def _nearest(name: str, known: Collection[str]) -> str:
-    return nearest(name, known) if len(known) <= CANDIDATES_MAX else "."
+    """How a sentence about a task ends: names of tasks have much in common, so only a very like one is meant."""
+    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=LIKE) if len(known) <= CANDIDATES_MAX else []
+    return f", did you mean {near[0]!r}?" if near else "."
 
 
 # ---- names
