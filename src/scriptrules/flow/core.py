@@ -288,6 +288,11 @@ class Core:
                 return None
         return True
 
+    def thrown(self) -> None:
+        """An exception may leave the program's `try` in this state."""
+        if self.tries:
+            self.tries[-1].append(self.state.copy())
+
     # ---- forks
 
     def apart(self, state: State, what: Callable[[], Value]) -> tuple[Value | None, State, tuple[Effect, ...]]:
@@ -302,6 +307,7 @@ class Core:
                 value = what()
             except Dead:
                 value = None
+                self.thrown()
             return value, self.state, tuple(self.effects)
         finally:
             self.doubt -= 1

@@ -22,6 +22,7 @@ class Matching(Expressions):
             try:
                 true, false = self.decide(test)
             except Dead:
+                self.thrown()
                 return Path(tuple(self.effects), Fails()), None, None
             return Path(tuple(self.effects), Falls(state)), true, false
         finally:

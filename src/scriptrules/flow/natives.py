@@ -171,7 +171,7 @@ class Natives(Core):
             for one in self.callables(value):
                 result, state, effects = self.apart(
                     self.state.copy(),
-                    lambda one=one: self.call(one, Arguments(rest=argument)),  # type: ignore[misc]
+                    lambda one=one: self.call(one, Arguments(rest=argument, keyword_rest=argument)),  # type: ignore[misc]
                 )
                 self.maybe(effects)
                 if result is not None:
@@ -194,6 +194,8 @@ class Natives(Core):
                 return [one for case in value.cases for one in self.callables(case.value, deep)]
             case Ref() if deep:
                 return [one for inner in self.inside(value) for one in self.callables(inner, deep - 1)]
+            case Ref() if self.carries(value):
+                return [Lost("a function deep in a container")]
         return []
 
     def folded(self, name: str, given: Arguments) -> Value | None:

@@ -6,10 +6,9 @@ import ast
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
-from scriptrules.flow.atoms import NO_EXCEPTION, OTHERWISE
+from scriptrules.flow.atoms import OTHERWISE
 from scriptrules.flow.conditions import negated, written
 from scriptrules.flow.core import Arguments, Dead, Frame, TooComplex
-from scriptrules.flow.domains import Domain
 from scriptrules.flow.effects import (
     Breaks,
     Continues,
@@ -29,7 +28,7 @@ from scriptrules.flow.effects import (
     then,
     together,
 )
-from scriptrules.flow.matching import Matching
+from scriptrules.flow.handling import Handling
 from scriptrules.flow.natives import TURNS_MAX, Element
 from scriptrules.flow.values import (
     EITHER,
@@ -55,7 +54,7 @@ from scriptrules.function import FunctionSpec
 WHILE_MAX = 30  # turns of a `while` that are followed one by one
 
 
-class Interpreter(Matching):
+class Interpreter(Handling):
     def __init__(self, functions: Mapping[str, FunctionSpec], libraries: Mapping[str, ast.Module]) -> None:
         super().__init__(functions)
         self.libraries = libraries
@@ -127,6 +126,7 @@ class Interpreter(Matching):
                         end = Split(tuple((label, Path((), end if alive else Fails())) for label, alive in cases), base)
             except Dead:
                 end = Fails()
+                self.thrown()
             return Path(tuple(self.effects), end)
         finally:
             self.state, self.effects, self.pending = before, effects, pending
@@ -512,77 +512,6 @@ class Interpreter(Matching):
             return Path(made.effects, Fails())
         path = replace(self.block(node.body, true), Continues, lambda end: Path((), Falls(state_of(end))))
         return settle(Path((*made.effects, *path.effects), path.end))
-
-    # ---- exceptions
-
-    def try_(self, node: ast.Try, state: State) -> Path:
-        base = state.facts
-        self.tries.append([state.copy()])
-        try:
-            body = self.block(node.body, state.copy())
-        finally:
-            thrown = self.tries.pop()
-        if self.tries and not node.handlers:
-            self.tries[-1] += thrown
-        if not node.handlers:
-            path = then(body, lambda after: self.block(node.orelse, after)) if node.orelse else body
-        else:
-            path = self.handled(node, body, thrown, base)
-        return self.finally_(node, path, thrown) if node.finalbody else path
-
-    def handled(self, node: ast.Try, body: Path, thrown: list[State], base: Mapping[str, Domain]) -> Path:
-        known = list(thrown)
-        entry, _ = merge([Way(EITHER, one) for one in known], base)
-        entry = State(entry.cells, {key: fact for key, fact in entry.facts.items() if base.get(key) is fact})
-        cases: list[tuple[str | None, Path]] = []
-        for handler in node.handlers:
-            self.at(handler)
-            begun = entry.copy()
-            before, self.state = self.state, begun
-            if handler.name is not None:
-                self.write(handler.name, opaque("an exception"))
-            self.state = before
-            label = f"except {ast.unparse(handler.type)}" if handler.type is not None else "except Exception"
-            cases.append((label, self.block(handler.body, begun)))
-        effects = maybe(flat(body))
-        left = together(body) if isinstance(body.end, Split) else body
-        others = [end for end in ends(left) if not isinstance(end, Fails)]
-        for end in others:
-            if isinstance(end, Falls):
-                after = self.block(node.orelse, end.state) if node.orelse else Path((), end)
-                cases.append((NO_EXCEPTION, after))
-            else:
-                cases.append((NO_EXCEPTION if len(others) == 1 else None, Path((), end)))
-        return settle(Path(effects, Split(tuple(cases), base)))
-
-    def finally_(self, node: ast.Try, path: Path, thrown: list[State]) -> Path:
-        states = [Way(EITHER, end.state) for end in ends(path) if not isinstance(end, (Fails, Split))]
-        if not states:  # it is left by an exception only
-            entry, _ = merge([Way(EITHER, one) for one in thrown], {})
-            last = self.block(node.finalbody, entry)
-            return Path((*flat(path), *flat(last)), Fails())
-        if isinstance(path.end, Split):
-            path = together(path)
-        state, _ = merge(states, {})
-        last = self.block(node.finalbody, state)
-        behind = [end.state for end in ends(last) if isinstance(end, Falls)]
-        if not behind:
-            return Path((*path.effects, *last.effects), last.end)
-        after, _ = merge([Way(EITHER, one) for one in behind], {})
-        effects = (*path.effects, *flat(last))
-
-        def moved(one: Path) -> Path:
-            end = one.end
-            match end:
-                case Split():
-                    return Path((), Split(tuple((label, moved(inner)) for label, inner in end.cases), end.base))
-                case Returns():
-                    return Path((), Returns(after, end.value))
-                case Fails():
-                    return Path((), end)
-            return Path((), type(end)(after))
-
-        return Path(effects, moved(path).end)
 
 
 def _loaded(target: ast.expr) -> ast.expr:

@@ -135,6 +135,22 @@ def test_a_name_under_the_same_condition_is_the_one_that_holds_there() -> None:
     assert names(text) == {"a"}
 
 
+def test_a_finally_is_also_entered_by_an_exception_that_is_caught_further_out() -> None:
+    inner = "        ok = False\n        try:\n            wait('x')\n            ok = True\n        finally:\n"
+    text = f"def main():\n    try:\n{inner}            if not ok:\n                emit('tidied')\n"
+    assert names(f"{text}    except Exception:\n        pass\n") == {"tidied"}
+
+
+def test_a_handler_sees_what_was_done_before_the_exception_in_the_same_statement() -> None:
+    text = "def main():\n    n = ['a']\n    try:\n        (n.append('b'), 1 // 0)\n"
+    assert names(f"{text}    except ZeroDivisionError:\n        for one in n:\n            emit(one)\n") == {"a", "b"}
+
+
+def test_a_function_that_is_given_away_may_be_called_with_anything() -> None:
+    text = "import operator\ndef f(x, *, name):\n    emit('z.' + name)\ndef main():\n    operator.attrgetter([[[f]]])\n"
+    assert names(text) == {"z.*"}
+
+
 def test_the_fields_of_a_task_are_no_functions_but_what_is_lost_may_be_one() -> None:
     assert names("def main(f):\n    f.go(1)\n    f['x'](2)\n") == set()
     lost = "import copy\ndef main(x):\n    copy.deepcopied([emit])[0]('a')\n"
