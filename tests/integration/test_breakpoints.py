@@ -439,3 +439,17 @@ def test_an_answer_by_the_command_line(server: Server) -> None:
     command(server, "answer", run, "--result", '{"n": 11}')
     assert server.wait_run(id, {"done"})["value"] == 1
     assert started(server) == []
+
+
+def test_check_looks_at_the_files_of_breakpoints_too(server: Server) -> None:
+    folder = server.folder / "breakpoints"
+    folder.mkdir()
+    (folder / "wrong.py").write_text('on = "work"\nat = "around:run"\n')
+    (folder / "right.py").write_text('on = "work"\nwhen = lambda task: task["n"] > 1\n')
+    ended = subprocess.run(
+        [sys.executable, "-m", "scriptrules", "check", "--json"],
+        cwd=server.folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    found = [(one["file"], one["code"]) for one in json.loads(ended.stdout)["items"]]
+    assert ("breakpoints/wrong.py", "SR322") in found
+    assert not [file for file, _ in found if file == "breakpoints/right.py"]

@@ -42,7 +42,7 @@ def check_command(
     against_store: bool,
     as_json: bool,
 ) -> None:
-    """Compile all rules, or PATHS, and report what is wrong.
+    """Compile all rules and breakpoints, or PATHS, and report what is wrong.
 
     PATHS are rule files or folders of them. Needs no server; no rule is executed. Exit status 1 if anything is found,
     be it a warning (SR4xx, SR5xx) with which the rule becomes active all the same. SR5xx come from all rules together:
@@ -63,6 +63,9 @@ def check_command(
         say(f"scriptrules: there is no folder {settings.rules_dir}. Make it, or name one with --rules.")
         click.get_current_context().exit(1)
     sources, unreadable = select(settings.rules_dir, paths)
+    if not paths:
+        stops, broken_stops = breakpoints_in(settings.breakpoints_dir)
+        sources, unreadable = [*sources, *stops], [*unreadable, *broken_stops]
     evidence = None
     if against_store:
         from scriptrules.store.make import evidence_of
@@ -113,6 +116,24 @@ def select(rules: Path, paths: tuple[str, ...]) -> tuple[list[Source], list[Unre
     return [found[file] for file in sorted(found)], [unreadable[file] for file in sorted(unreadable)]
 
 
+def breakpoints_in(folder: Path) -> tuple[list[Source], list[Unreadable]]:
+    """The breakpoints that live in files, as what they are compiled as."""
+    from scriptrules.rulebook.breakpoints import PREFIX
+    from scriptrules.rulebook.files import Unreadable, is_declarative, make_source, read_all
+
+    sources, unreadable = read_all(folder)
+    found = []
+    for name, source in sources.items():
+        file = _shown(folder.parent / source.file)
+        if is_declarative(file):
+            unreadable.append(
+                Unreadable(name, file, "is no breakpoint: these are written in Python. Rename it to .py.")
+            )
+        else:
+            found.append(make_source(f"{PREFIX}{name}", file, source.text, source.libraries))
+    return found, unreadable
+
+
 def _shown(file: Path) -> str:
     here = Path.cwd().resolve()
     return file.relative_to(here).as_posix() if file.is_relative_to(here) else file.as_posix()
@@ -135,12 +156,14 @@ async def _check_all(
 ) -> tuple[list[Finding], list[PluginInfo]]:
     """The findings of all sources, and the plugins that are broken."""
     from scriptrules.cli.formats import finding_of
+    from scriptrules.rulebook.breakpoints import is_breakpoint
     from scriptrules.rulebook.linking import circles
 
     async with Compiler(settings) as compiler:
         found = await asyncio.gather(*(compiler.findings(source) for source in sources))
         in_circles = circles(compiler.facts)
-        together = await of_all(compiler, sources, evidence)
+        rules = [source for source in sources if not is_breakpoint(source.rule)]
+        together = await of_all(compiler, rules, evidence)
     findings = [
         finding_of(problem, source.text, source.file)
         for source, problems in zip(sources, found, strict=True)

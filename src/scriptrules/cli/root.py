@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name: module, summary
     "matrix": ("matrix", "Show which rules have run which, how often, and for how long."),
     "var": ("variables", "Read and set the variables that rules load; secrets among them."),
     "explain": ("why", "Say for each rule why it matches a task or does not, part by part of its filter."),
-    "check": ("checking", "Compile all rules, or PATHS, and report what is wrong."),
+    "check": ("checking", "Compile all rules and breakpoints, or PATHS, and report what is wrong."),
     "schema": ("schemas", "Print the JSON schema of declarative rules, for editors."),
     "explain-code": ("explaining", "Explain a code such as SR110; without one, list them all."),
     "schedules": ("incoming", "List schedules, soonest first."),
