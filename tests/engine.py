@@ -54,10 +54,14 @@ class PrivateEngine:
     Args:
         tls: makes it listen on loopback too, for clients with a certificate; `tls_url` is where.
         live_restore: whether containers go on while it is down, as on a well kept host; a swarm's engine cannot.
+        namespace: the network namespace that it lives in, as `ip netns` calls it.
     """
 
-    def __init__(self, tls: Certificates | None = None, live_restore: bool = True) -> None:
+    def __init__(
+        self, tls: Certificates | None = None, live_restore: bool = True, namespace: str | None = None
+    ) -> None:
         self._live_restore = live_restore
+        self._prefix = ["nsenter", f"--net=/var/run/netns/{namespace}"] if namespace else []
         # Not pytest's tmp_path: a socket's path has at most 107 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="sr-docker-"))
         self.url = f"unix://{self.folder}/s"
@@ -77,7 +81,7 @@ class PrivateEngine:
             arguments += ["--tlscert", str(self._tls.server_cert), "--tlskey", str(self._tls.server_key)]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [_which("dockerd") or "dockerd", *arguments, "-H", self.url],
+                [*self._prefix, _which("dockerd") or "dockerd", *arguments, "-H", self.url],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import shutil
+import signal
+import subprocess
 import threading
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
@@ -471,3 +475,58 @@ def test_an_engine_that_manages_no_swarm_is_said(engine: PrivateEngine, tmp_path
                 await attempt
 
     with_executor(site, work)
+
+
+# ---- two engines
+
+
+@pytest.fixture
+def two_engines() -> Iterator[tuple[PrivateEngine, PrivateEngine]]:
+    """A manager and a worker, each in a network namespace of its own, with a wire between them."""
+    if shutil.which("ip") is None or os.geteuid() != 0:
+        pytest.skip("network namespaces need root and ip. On Debian: apt-get install iproute2.")
+    manager, worker = f"srm{os.getpid()}", f"srw{os.getpid()}"
+    commands = [f"netns add {manager}", f"netns add {worker}", "link add srwire0 type veth peer name srwire1"]
+    for number, name in enumerate((manager, worker)):
+        commands += [f"link set srwire{number} netns {name}"]
+        commands += [f"-n {name} addr add 10.99.7.{number + 1}/24 dev srwire{number}"]
+        commands += [f"-n {name} link set srwire{number} up", f"-n {name} link set lo up"]
+    engines = [PrivateEngine(live_restore=False, namespace=name) for name in (manager, worker)]
+    try:
+        for command in commands:
+            subprocess.run(["ip", *command.split()], check=True, capture_output=True)
+        for engine in engines:
+            engine.start()
+            engine.load_image()
+        with engines[0].client() as client:
+            client.init_swarm(advertise_addr="10.99.7.1", listen_addr="10.99.7.1:2377")
+            token = client.inspect_swarm()["JoinTokens"]["Worker"]
+        with engines[1].client() as client:
+            client.join_swarm(["10.99.7.1:2377"], token, advertise_addr="10.99.7.2", listen_addr="10.99.7.2:2377")
+        yield engines[0], engines[1]
+    finally:
+        for engine in engines:
+            engine.remove()
+        for name in (manager, worker):
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+def test_a_node_whose_engine_was_killed_is_waited_for_and_its_job_is_not_called_once(
+    two_engines: tuple[PrivateEngine, PrivateEngine], tmp_path: Path
+) -> None:
+    site, worker = Site(two_engines[0], tmp_path), two_engines[1]
+    there = {"constraints": ["node.role==worker"]}
+
+    async def work(executor: Executor) -> None:
+        await executor.ensure(request("cat /run/t >&2; echo 7", options=there, secret_files={"/run/t": "s"}), True)
+        _, result = await next_result(executor)
+        assert (result.output, result.stderr, result.verdict) == (7, "s", Verdict.ONCE)
+        asked = request("sleep 60", key="r2-1-1", options=there)
+        await executor.ensure(asked, may_create=True)
+        await until(lambda: any(task["Status"]["State"] == "running" for task in site.tasks(asked.key)))
+        await asyncio.to_thread(worker.stop, signal.SIGKILL)
+        await asyncio.to_thread(worker.start)
+        _, result = await next_result(executor)
+        assert (result.status, result.verdict) == ("failed", Verdict.POSSIBLY_TWICE)
+
+    with_executor(site, work, any_constraint=True)
