@@ -269,6 +269,12 @@ class PreviewJson(TypedDict):
     items: list[CaughtJson]
 
 
+class EventJson(TypedDict):
+    id: int  # the position in the log
+    event: str
+    data: Json
+
+
 class Unreachable(ScriptrulesError):
     """No server answers. Start one with `scriptrules serve`, or set SCRIPTRULES_URL."""
 
@@ -390,6 +396,32 @@ class Client:
         try:
             for line in response:
                 yield json.loads(line)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from None
+        finally:
+            connection.close()
+
+    # ---- what happens
+
+    def events(self, after: int | None = None, **filters: str | None) -> Iterator[EventJson]:
+        """What happens, as it happens, until the server ends; it can be resumed after the last id.
+
+        Args:
+            after: the id of the last event that is known; None: it begins now.
+            filters: kinds, name, rule, root, id.
+        """
+        query = {name: value for name, value in filters.items() if value is not None}
+        given = urlencode(query if after is None else {**query, "after": str(after)})
+        connection, response = self._open("GET", f"/api/events?{given}", timeout=None)
+        fields: dict[str, str] = {}
+        try:
+            for line in response:
+                name, _, value = line.decode().rstrip("\n").partition(": ")
+                if name:
+                    fields[name] = value
+                elif "data" in fields:
+                    yield EventJson(id=int(fields["id"]), event=fields["event"], data=json.loads(fields["data"]))
+                    fields = {}
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from None
         finally:

@@ -27,6 +27,7 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     listen: str = "127.0.0.1:8765"
     body_max: Positive = 32 * MEGABYTE  # bytes of one request, such as many tasks as NDJSON
+    write_timeout: Annotated[float, msgspec.Meta(gt=0)] = 20.0  # seconds that a client may take nothing of an answer
 
 
 class StoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,23 +1,27 @@
-"""What a change does within an SQLite transaction, and how tasks and runs are rows."""
+"""What a change does within an SQLite transaction."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
 
-from scriptrules.model import TASK_FINAL, Control, Failure, Run, RunState, Task, TaskState
+from scriptrules.model import TASK_FINAL, Task, TaskState
 from scriptrules.store._sqlite_arrivals import Arrivals
+from scriptrules.store._sqlite_events import EventLog
 from scriptrules.store._sqlite_queries import QUERIES
+from scriptrules.store._sqlite_rows import run_row, task_row
 from scriptrules.store._sqlite_sightings import Sightings
 from scriptrules.store._sqlite_trees import grow
+from scriptrules.store.events import Ended, arrivals_of, finals_of, left_by, transitions_of
 from scriptrules.store.protocol import ON_TASKS, Change, Committed, Ingested, SecretVersion, Variable, Wake, decide_keys
 
 
-def ingest_tasks(connection: sqlite3.Connection, tasks: list[Task], arrivals: Arrivals) -> list[Ingested]:
+def ingest_tasks(
+    connection: sqlite3.Connection, tasks: list[Task], arrivals: Arrivals, events: EventLog
+) -> list[Ingested]:
     keyed = [task for task in tasks if task.key is not None]
     known: dict[str, tuple[str, str, bytes]] = {}
     if keyed:
@@ -25,21 +29,25 @@ def ingest_tasks(connection: sqlite3.Connection, tasks: list[Task], arrivals: Ar
         known = {row[0]: row[1:] for row in rows}
     ingested, fresh = decide_keys(tasks, known)
     _insert_tasks(connection, fresh, arrivals)
+    events.note(arrivals_of(fresh))
     return ingested
 
 
 def _insert_tasks(connection: sqlite3.Connection, tasks: list[Task], arrivals: Arrivals) -> None:
-    rows = ((*_task_row(task), arrivals.place(connection, task)) for task in tasks)
+    rows = ((*task_row(task), arrivals.place(connection, task)) for task in tasks)
     connection.executemany(QUERIES["insert_tasks"], rows)
     arrivals.save(connection)
 
 
-def apply_change(connection: sqlite3.Connection, change: Change, arrivals: Arrivals, sightings: Sightings) -> Committed:
+def apply_change(
+    connection: sqlite3.Connection, change: Change, arrivals: Arrivals, sightings: Sightings, events: EventLog
+) -> Committed:
     many = connection.executemany
+    before = _states(connection, left_by(change))
     if change.tasks:
         _insert_tasks(connection, change.tasks, arrivals)
     if change.runs:
-        many(QUERIES["put_runs"], map(_run_row, change.runs))
+        many(QUERIES["put_runs"], map(run_row, change.runs))
     if change.journal:
         many(QUERIES["append_journal"], change.journal)
     if change.logs:
@@ -67,7 +75,13 @@ def apply_change(connection: sqlite3.Connection, change: Change, arrivals: Arriv
     if change.breakpoints or change.passes or change.stepping or change.audit:
         _apply_breakpoints(connection, change)
     ended = _end_tasks(connection, change) if change.ends else []
-    return Committed(ended, _awake(connection, change, ended), arrivals.apply(connection, change))
+    events.note(transitions_of(change, ended), finals_of(change, ended, before))
+    states = [(id, TaskState(state)) for id, state, _ in ended]
+    return Committed(states, _awake(connection, change, states), arrivals.apply(connection, change))
+
+
+def _states(connection: sqlite3.Connection, tasks: list[str]) -> dict[str, str]:
+    return dict(connection.execute(QUERIES["states"], (json.dumps(tasks),)).fetchall()) if tasks else {}
 
 
 def put_variables(
@@ -103,11 +117,10 @@ def _apply_breakpoints(connection: sqlite3.Connection, change: Change) -> None:
     connection.executemany(QUERIES["append_audit"], map(msgspec.structs.astuple, change.audit))
 
 
-def _end_tasks(connection: sqlite3.Connection, change: Change) -> list[tuple[str, TaskState]]:
+def _end_tasks(connection: sqlite3.Connection, change: Change) -> list[Ended]:
     connection.executemany(QUERIES["count_end"], ((end.task,) for end in change.ends))
     tasks = json.dumps(list({end.task for end in change.ends}))
-    rows = connection.execute(QUERIES["end_tasks"], (tasks, change.ends[-1].since)).fetchall()
-    return [(id, TaskState(state)) for id, state in rows]
+    return connection.execute(QUERIES["end_tasks"], (tasks, change.ends[-1].since)).fetchall()
 
 
 def _awake(connection: sqlite3.Connection, change: Change, ended: Iterable[tuple[str, TaskState]]) -> list[Wake]:
@@ -124,36 +137,3 @@ def _awake(connection: sqlite3.Connection, change: Change, ended: Iterable[tuple
             found.update((Wake(*row), None) for row in rows)
     found.update((wake, None) for wake in grow(connection, finals))
     return list(found)
-
-
-# ---- rows
-
-
-def _task_row(task: Task) -> tuple[Any, ...]:
-    return (
-        task.id, task.name, task.data, str(task.state), task.since, task.created, task.root, task.parent, task.by,
-        task.hop, task.depth, task.key, task.reply, task.reason,
-    )  # fmt: skip
-
-
-def task_of(row: tuple[Any, ...]) -> Task:
-    id, name, data, state, since, created, root, parent, by, hop, depth, key, reply, reason = row
-    return Task(id, name, data, TaskState(state), since, created, root, parent, by, hop, depth, key, reply, reason)
-
-
-def _run_row(run: Run) -> tuple[Any, ...]:
-    error = None if run.error is None else msgspec.json.encode(run.error)
-    return (
-        run.id, run.rule, run.task, run.digest, str(run.state), run.since, run.created, run.reason, run.ended,
-        run.value, error, run.attempt, run.answers, run.python, run.policy, run.reasons,
-        None if run.control is None else msgspec.json.encode(run.control), run.deadline, run.slot,
-    )  # fmt: skip
-
-
-def run_of(row: tuple[Any, ...]) -> Run:
-    fields = list(row)
-    fields[4] = RunState(fields[4])
-    fields[10] = None if fields[10] is None else msgspec.json.decode(fields[10], type=Failure)
-    fields[12] = bool(fields[12])
-    fields[16] = None if fields[16] is None else msgspec.json.decode(fields[16], type=Control)
-    return Run(*fields)

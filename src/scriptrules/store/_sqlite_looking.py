@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from scriptrules.model import Task
 from scriptrules.rulebook.index import is_literal, matches
-from scriptrules.store._sqlite_changes import task_of
 from scriptrules.store._sqlite_queries import QUERIES
+from scriptrules.store._sqlite_rows import task_of
 from scriptrules.store.receiving import pattern_of, shape_of
 
 _LAST = 2**62  # no place is as late

@@ -22,9 +22,12 @@ from typing import Any
 import msgspec
 import structlog
 
+from scriptrules import clock
 from scriptrules.errors import KeyConflict, StoreUnavailable
+from scriptrules.latency import Latency
 from scriptrules.store._sqlite_arrivals import Arrivals
 from scriptrules.store._sqlite_changes import apply_change
+from scriptrules.store._sqlite_events import EventLog
 from scriptrules.store._sqlite_sightings import Sightings
 from scriptrules.store.protocol import Change, Committed, merge
 
@@ -50,12 +53,15 @@ class Writer:
         connection: used by this thread only, and closed by it.
         path: of the store, for messages.
         arrivals: in this store.
+        latency: of commits, is added to.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, arrivals: Arrivals) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, arrivals: Arrivals, latency: Latency) -> None:
+        self._latency = latency
         self.arrivals = arrivals
         self.failing: str | None = None  # why commits fail at the moment
         self._connection = connection
+        self.events = EventLog(connection)
         self._sightings = Sightings(connection)
         self._path = path
         self._loop = asyncio.get_running_loop()
@@ -149,14 +155,19 @@ class Writer:
         finished: list[Callable[[], None]] = []
         changes = [submission for submission in group if submission.change is not None]
         connection.execute("BEGIN IMMEDIATE")
+        self.events.begin()
         for submission in group:
             if submission.work is not None:
                 finished.append(_attempt(submission, connection))
         if changes:
             parts = merge([submission.change for submission in changes if submission.change is not None])
-            committed = [apply_change(connection, part, self.arrivals, self._sightings) for part in parts]
+            committed = [apply_change(connection, part, self.arrivals, self._sightings, self.events) for part in parts]
             finished.append(lambda: _hand_out(changes, committed))
+        self.events.write(connection)
+        began = clock.monotonic()
         connection.execute("COMMIT")
+        self._latency.add(clock.monotonic() - began)
+        self.events.committed()
         if self.failing is not None:
             log.info("store.recovered")
             self.failing = None

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import uuid
 from bisect import insort
-from collections import defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 import msgspec
 
+from scriptrules.latency import Latency
 from scriptrules.model import (
     RUN_FINAL,
     TASK_FINAL,
@@ -27,18 +29,21 @@ from scriptrules.model import (
 )
 from scriptrules.rulebook.index import matches
 from scriptrules.sightings import DAY, DAYS_KEPT, Cell, Names, SeenEdge, join_cell, join_edge, tally
+from scriptrules.store.events import Written, arrivals_of, name_of, transitions_of
 from scriptrules.store.protocol import (
     ON_TASKS,
     Audit,
     Change,
     Committed,
     Filter,
+    Happened,
     Ingested,
     Mark,
     Pass,
     Pruned,
     SecretUse,
     SecretVersion,
+    Transition,
     Variable,
     Wake,
     decide_keys,
@@ -46,6 +51,7 @@ from scriptrules.store.protocol import (
 )
 from scriptrules.store.receiving import Shapes, pattern_of, shape_of
 
+HAPPENED_KEPT = 100_000  # transitions
 ON_KEYS = ON_TASKS | {"branch", "receive"}  # kinds of wakes that are found by their key
 _replace = msgspec.structs.replace
 
@@ -83,6 +89,10 @@ class MemoryStore:
         self._passes: set[Pass] = set()
         self._stepping: dict[str, None] = {}
         self._audit: list[Audit] = []
+        self._happened: deque[Transition] = deque(maxlen=HAPPENED_KEPT)
+        self._position = 0  # of the last of them
+        self.seen: Counter[str] = Counter()
+        self.commit_seconds = Latency()  # nothing takes any time here
 
     async def open(self) -> None:
         return
@@ -105,6 +115,7 @@ class MemoryStore:
                 known[task.key] = (before, self._tasks[before].name, self._tasks[before].data)
         ingested, fresh = decide_keys(tasks, known)
         self._insert(fresh)
+        self._note(arrivals_of(fresh))
         return ingested
 
     async def put_source(self, source: Source) -> None:
@@ -216,6 +227,7 @@ class MemoryStore:
         self._put_variables(change.variables, ())
         self._uses.update(change.uses)
         ended = self._end_tasks(change)
+        self._note(transitions_of(change, ((id, state, self._tasks[id].reason) for id, state in ended)))
         return Committed(ended, self._awake(change, ended), self._arrive(change))
 
     def _apply_breakpoints(self, change: Change) -> None:
@@ -439,6 +451,26 @@ class MemoryStore:
         for kind, thing in things:
             counts[kind][str(thing.state)] = counts[kind].get(str(thing.state), 0) + 1
         return counts
+
+    def _note(self, transitions: list[Written]) -> None:
+        self._happened.extend(Transition(*written) for written in transitions)
+        self._position += len(transitions)
+        self.seen.update(name_of(id, state) for id, state, _, _ in transitions)
+
+    async def outstanding(self) -> dict[str, int]:
+        return dict(Counter(wake.kind for wake in self._wakes.values()))
+
+    async def happened(self, after: int, limit: int) -> list[Happened]:
+        first = self._position - len(self._happened) + 1
+        skipped = max(after + 1 - first, 0)
+        found: list[Happened] = []
+        for position, one in enumerate(islice(self._happened, skipped, skipped + limit), first + skipped):
+            run = self._runs.get(one.id)
+            found.append(Happened(position, one, self._tasks.get(run.task if run else one.id), run))
+        return found
+
+    async def happenings(self) -> tuple[int, int]:
+        return self._position - len(self._happened), self._position
 
     async def matrix(self, since: int = 0) -> list[Cell]:
         found: dict[tuple[str, str], Cell] = {}

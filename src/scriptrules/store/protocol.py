@@ -6,13 +6,14 @@ which they were submitted. Nothing outside happens before its change is committe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 from scriptrules.errors import KeyConflict
-from scriptrules.model import Breakpoint, LogLine, Run, Source, Task, TaskState
+from scriptrules.latency import Latency
+from scriptrules.model import Breakpoint, LogLine, Run, RunState, Source, Task, TaskState
 from scriptrules.sightings import Cell, Generated, Ran, SeenEdge
 
 ON_TASKS = frozenset({"task", "call", "tree"})  # kinds of wakes whose key is a task
@@ -135,6 +136,26 @@ class Change(msgspec.Struct):
     passes: list[Pass] = []
     stepping: list[tuple[str, bool]] = []  # tasks and runs that are to stop at their next entry, or not any more
     audit: list[Audit] = []
+    finals: list[tuple[RunState, int]] = []  # by how much the number of runs in a final state changes
+    notices: list[str] = []  # what else has happened, for the log of transitions: "rules.changed"
+
+
+class Transition(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Something is in this state from now on, or was written again in it."""
+
+    id: str  # of a task or a run; "": of the installation
+    state: str  # or "edited"; of the installation "rules.changed" or "breakpoints.changed"
+    since: int
+    reason: str | None
+
+
+class Happened(msgspec.Struct, frozen=True):
+    """A transition, and what it is about as that is now; None where it is gone."""
+
+    position: int
+    transition: Transition
+    task: Task | None  # of a run: the one that it is for
+    run: Run | None
 
 
 def merge(changes: Sequence[Change]) -> list[Change]:
@@ -324,6 +345,23 @@ class Store(Protocol):
 
     async def counts(self) -> dict[str, dict[str, int]]:
         """How many tasks and runs are in each state: ``{"tasks": {"done": 3}, "runs": {…}}``."""
+
+    async def outstanding(self) -> dict[str, int]:
+        """How many wakes of each kind there are, of those that have an index: "call", "task", "timer", …"""
+
+    # ---- what has happened
+
+    commit_seconds: Latency
+
+    @property
+    def seen(self) -> Mapping[str, int]:
+        """How many transitions there were since the store was opened: ``{"task.done": 3}``."""
+
+    async def happened(self, after: int, limit: int) -> list[Happened]:
+        """The transitions after a position, in the order of their commits, as far as they are kept."""
+
+    async def happenings(self) -> tuple[int, int]:
+        """The position after which every transition is kept, and that of the last one."""
 
     # ---- what runs have shown; the cost of asking does not depend on how many there were
 

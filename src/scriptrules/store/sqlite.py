@@ -8,7 +8,7 @@ import json
 import os
 import sqlite3
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
@@ -17,13 +17,16 @@ from typing import Any, TypeVar
 import msgspec
 
 from scriptrules.errors import StoreInUse, StoreUnavailable
+from scriptrules.latency import Latency
 from scriptrules.model import Breakpoint, LogLine, Run, Source, Task
 from scriptrules.sightings import DAY, Cell, SeenEdge
 from scriptrules.store import _sqlite_retention
 from scriptrules.store._sqlite_arrivals import Arrivals
-from scriptrules.store._sqlite_changes import ingest_tasks, prune_variables, put_variables, run_of, task_of
+from scriptrules.store._sqlite_changes import ingest_tasks, prune_variables, put_variables
+from scriptrules.store._sqlite_events import bounds, happened
 from scriptrules.store._sqlite_looking import arrived
 from scriptrules.store._sqlite_queries import QUERIES
+from scriptrules.store._sqlite_rows import run_of, task_of
 from scriptrules.store._sqlite_sightings import cells_of, edges_of
 from scriptrules.store._sqlite_writer import Writer
 from scriptrules.store.protocol import (
@@ -31,6 +34,7 @@ from scriptrules.store.protocol import (
     Change,
     Committed,
     Filter,
+    Happened,
     Ingested,
     Mark,
     Pruned,
@@ -67,6 +71,7 @@ class SqliteStore:
         self._reader: ThreadPoolExecutor | None = None
         self._lock_file: int | None = None
         self._reading: sqlite3.Connection | None = None
+        self.commit_seconds = Latency()
 
     # ---- life
 
@@ -79,7 +84,7 @@ class SqliteStore:
             self._reader.shutdown()
             self._unlock()
             raise
-        self._writer = Writer(connection, self.path, arrivals)
+        self._writer = Writer(connection, self.path, arrivals, self.commit_seconds)
 
     @property
     def failing(self) -> str | None:
@@ -154,8 +159,10 @@ class SqliteStore:
 
     async def ingest(self, tasks: list[Task]) -> list[Ingested]:
         assert self._writer is not None
-        arrivals = self._writer.arrivals
-        ingested: list[Ingested] = await self._write(lambda connection: ingest_tasks(connection, tasks, arrivals))
+        arrivals, events = self._writer.arrivals, self._writer.events
+        ingested: list[Ingested] = await self._write(
+            lambda connection: ingest_tasks(connection, tasks, arrivals, events)
+        )
         return ingested
 
     async def put_source(self, source: Source) -> None:
@@ -173,7 +180,9 @@ class SqliteStore:
         return await self._writer.perform(work)
 
     async def prune(self, before: int, after: str, limit: int) -> Pruned:
-        pruned: Pruned = await self._write(lambda connection: _sqlite_retention.prune(connection, before, after, limit))
+        assert self._writer is not None
+        prune, events = _sqlite_retention.prune, self._writer.events
+        pruned: Pruned = await self._write(lambda connection: prune(connection, before, after, limit, events))
         return pruned
 
     async def prune_rest(self, before: int, keep: list[str]) -> None:
@@ -280,10 +289,24 @@ class SqliteStore:
         return [Audit(*row) for row in await self._read(QUERIES["requested"], request)]
 
     async def counts(self) -> dict[str, dict[str, int]]:
-        return {
-            "tasks": dict(await self._read(QUERIES["task_counts"])),
-            "runs": dict(await self._read(QUERIES["run_counts"])),
-        }
+        counts: dict[str, dict[str, int]] = {"tasks": {}, "runs": {}}
+        for kind, state, number in await self._read(QUERIES["counts"]):
+            counts[kind][state] = number
+        return counts
+
+    async def outstanding(self) -> dict[str, int]:
+        return dict(await self._read(QUERIES["outstanding"]))
+
+    @property
+    def seen(self) -> Mapping[str, int]:
+        return self._writer.events.seen if self._writer else {}
+
+    async def happened(self, after: int, limit: int) -> list[Happened]:
+        return await self._reading_of(lambda reading: happened(reading, after, limit))
+
+    async def happenings(self) -> tuple[int, int]:
+        (found,) = await self._reading_of(lambda reading: [bounds(reading)])
+        return found
 
     async def matrix(self, since: int = 0) -> list[Cell]:
         day = since // DAY

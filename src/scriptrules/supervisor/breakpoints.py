@@ -14,7 +14,7 @@ here a run that no breakpoint concerns pays for one look into a dictionary.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -64,6 +64,7 @@ class Breakpoints:
 
     def __init__(self, folder: Path, pool: Pool, store: Store, clock: Clock) -> None:
         self.version = 0
+        self.noticed: Callable[[str], None] = lambda _: None  # hears of changed files
         self.stepping: set[str] = set()  # tasks and runs that stop at their next entry
         self._folder = folder
         self._pool = pool
@@ -169,6 +170,7 @@ class Breakpoints:
         if changed:
             self._changed()
             log.info("breakpoints.active", names=sorted(self._all))
+            self.noticed("breakpoints.changed")
 
     async def _accept(self, name: str, source: Source) -> bool:
         """Put a file's breakpoint in force, unless a worker refuses it; then what was in force before stays so."""

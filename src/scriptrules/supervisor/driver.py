@@ -7,6 +7,7 @@ is committed is always a prefix of what was decided. Effects happen after the co
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -59,6 +60,8 @@ class Driver:
         variables: Variables,
     ) -> None:
         self.commits = 0  # grows with every commit: whoever shows something looks again
+        self.calls: Counter[str] = Counter()  # that were answered, by how they ended
+        self.wake: Callable[[], None] = lambda: None  # whoever shows something, after every commit
         self.executions: Executions | None = None  # set before the first run is driven
         self.timers = Timers(store, clock, self.timer)
         self.announce: Callable[[Iterable[Task]], None] = _nobody  # hears of tasks before they are committed
@@ -184,6 +187,7 @@ class Driver:
 
     def _after_commit(self, committed: Committed) -> None:
         self.commits += 1
+        self.wake()
         if committed.due:
             self.timers.look()
         for wake in committed.awake:
@@ -300,6 +304,7 @@ class Driver:
             body, error = b"null", Failure("CallFailed", f"task {wake.key} is not in the store any more")
         elif wake.kind == "call":
             body, error = answer_of(task, runs)
+            self.calls["failed" if error else "done"] += 1
         else:
             body = summary_of(task, runs)
 

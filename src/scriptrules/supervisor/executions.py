@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
@@ -99,6 +100,7 @@ class Executions:
         self._refill = refill
         self._active: dict[str, asyncio.Task[None] | None] = {}  # by key; None once its start is acknowledged
         self._host_of: dict[str, str] = {}
+        self.verdicts: Counter[tuple[str, ...]] = Counter()  # of executions that have ended, by host
         self._stopped: set[str] = set()
         self._calls: set[str] = set()  # keys that are calls of plugins' functions
         self._doing: dict[str, str] = {}  # by key: why its start is not acknowledged yet
@@ -405,6 +407,8 @@ class Executions:
         run, run_attempt, seq, attempt = parse_key(key)
         problem = error.message if error else None
         log.info("execution.ended", host=self._host_of.get(key), run=run, call=seq, verdict=verdict, problem=problem)
+        if key in self._host_of:
+            self.verdicts[self._host_of[key], str(verdict)] += 1
         self._doing.pop(key, None)
         self._leave(key)
         self._ended(Outcome(key, run, seq, attempt, run_attempt, result, error, verdict))

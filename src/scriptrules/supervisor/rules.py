@@ -69,6 +69,7 @@ class Rules:
         self._pool = pool
         self._store = store
         self._changed = changed
+        self.noticed: Callable[[str], None] = lambda _: None  # hears of it too, and where only problems are others
         self._watch = FolderWatch(folder, self.reload)
         self._reading = asyncio.Lock()
 
@@ -124,6 +125,7 @@ class Rules:
         """Make the rulebook equal to the files, as far as they are in order."""
         async with self._reading:
             sources, unreadable = await asyncio.to_thread(read_all, self.folder)
+            before = (dict(self._problems), dict(self._warnings))
             for rule in {broken.rule: None for broken in unreadable}:
                 same = [broken for broken in unreadable if broken.rule == rule]
                 self._report(rule, same[0].file, [f"{broken.file} {broken.problem}" for broken in same])
@@ -136,6 +138,8 @@ class Rules:
                 self.facts.update(facts)
                 self._activate(put, drop)
                 await self._changed()
+            if put or drop or before != (self._problems, self._warnings):
+                self.noticed("rules.changed")
 
     async def _accept(self, sources: dict[str, Source]) -> tuple[dict[str, Source], dict[str, Metadata]]:
         """The new and changed sources that a worker finds in order, and what it says of them."""
@@ -204,4 +208,5 @@ class Rules:
         )
         self._activate({}, [rule])
         await self._changed()
+        self.noticed("rules.changed")
         return True

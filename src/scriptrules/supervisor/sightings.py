@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from scriptrules.flow.online import predicts
 from scriptrules.flow.shapes import Facts, RuleFacts
-from scriptrules.model import Run, Task, TaskState
+from scriptrules.model import RUN_FINAL, Run, Task, TaskState
 from scriptrules.sightings import NAMES_MAX, OUTSIDE, SENT, Generated, Ran
 from scriptrules.store.protocol import Change, TaskMove
 from scriptrules.supervisor.arguments import generate_args
@@ -21,6 +21,8 @@ AWAITED_MAX = 1000  # tasks of one source that are kept until it is analysed
 def note_decision(live: LiveRun, decision: Decision, change: Change) -> None:
     """Add what a decision on a run shows to its change; called before the decision is written into memory."""
     run = decision.run
+    if live.run is not run and live.run.state in RUN_FINAL:
+        change.finals.append((live.run.state, -1))
     if decision.tasks:
         if live.generated is None:
             live.generated = {
@@ -32,6 +34,7 @@ def note_decision(live: LiveRun, decision: Decision, change: Change) -> None:
             delay = max(task.created - run.created, 0)
             change.generated.append(Generated(run.rule, task.name, via, run.digest, task.created, delay, first))
     if decision.ended:
+        change.finals.append((run.state, 1))
         took = max((run.ended or run.since) - run.created, 0)
         change.ran.append(Ran(live.task.by or OUTSIDE, run.rule, run.since, took))
 

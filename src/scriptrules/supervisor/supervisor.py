@@ -22,13 +22,14 @@ from scriptrules.plugins.manager import Plugins
 from scriptrules.sandbox import wire
 from scriptrules.sandbox.confine import Limits
 from scriptrules.sandbox.pool import Pool
-from scriptrules.store.protocol import Filter, Ingested, Store, Wake
+from scriptrules.store.protocol import Change, Filter, Ingested, Store, Wake
 from scriptrules.supervisor.background import Background, Observers, patiently
 from scriptrules.supervisor.breakpoints import Breakpoints
 from scriptrules.supervisor.deadlocks import Deadlocks
 from scriptrules.supervisor.decision import Setting
 from scriptrules.supervisor.driver import Driver
 from scriptrules.supervisor.executions import DrainShape, Executions
+from scriptrules.supervisor.feed import Feed
 from scriptrules.supervisor.foresight import Foresight
 from scriptrules.supervisor.hosts import HostShape
 from scriptrules.supervisor.limits import QUEUED, RunLimits
@@ -106,6 +107,9 @@ class Supervisor:
             observers,
         )
         self.driver.announce, self.driver.offer = self.matcher.announce, self.matcher.offer
+        self.feed = Feed(store)
+        self.driver.wake = self.feed.wake
+        self.rules.noticed = self.breakpoints.noticed = self._notice
         self.verbs = Verbs(
             store, self.rules, self.breakpoints, self.live, self.driver, self.matcher, self.limits, setting, clock
         )
@@ -168,6 +172,7 @@ class Supervisor:
     async def close(self) -> None:
         """Stop in order. Running executions go on; the next supervisor adopts them."""
         self.ready = False
+        self.feed.close()
         await self.sources.close()
         await self.schedules.close()
         await self.rules.close()
@@ -340,9 +345,14 @@ class Supervisor:
             self.matcher.withdraw(made)
             return
         self.driver.commits += 1
+        self.driver.wake()
         fresh = {result.id for result in storing.result() if result.new}
         self.matcher.withdraw(task for task in made if task.id not in fresh)
         self.matcher.offer(task for task in made if task.id in fresh)
+
+    def _notice(self, what: str) -> None:
+        """Something has changed that the store does not have: those who follow hear of it."""
+        self.driver.commit(Change(notices=[what]), lambda: None)
 
     async def _rules_changed(self) -> None:
         """A call that nobody could answer may have found its procedure; limits and schedules may be other ones."""

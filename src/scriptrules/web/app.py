@@ -12,17 +12,19 @@ from collections.abc import Callable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scriptrules import errors
 from scriptrules.supervisor.supervisor import Supervisor
 from scriptrules.web import (
     breakpoints,
+    events,
     explaining,
     hooks,
     hosts,
     incoming,
     interventions,
+    metrics,
     overview,
     runs,
     tasks,
@@ -42,6 +44,8 @@ GROUPS: list[Callable[[Site], list[Operation]]] = [
     incoming.operations,
     variables.operations,
     overview.operations,
+    events.operations,
+    metrics.operations,
 ]
 
 
@@ -56,22 +60,31 @@ def make_app(supervisor: Supervisor) -> ASGIApp:
             Exception: on_bug,
         },
     )
-    return _Gate(app)
+    return _Gate(app, site)
 
 
 class _Gate:
     """Lets only those requests through that were meant for this server: no page of another site, no rebound name."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, site: Site) -> None:
         self._app = app
+        self._requests = site.requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not scope["path"].startswith(hooks.PREFIX):  # no page of another site can sign
+        if scope["type"] != "http":
+            return
+
+        async def count(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._requests[scope["method"], str(message["status"])] += 1
+            await send(message)
+
+        if not scope["path"].startswith(hooks.PREFIX):  # no page of another site can sign
             problem = _refused(dict(scope["headers"]))
             if problem is not None:
-                await refuse(Problem("Forbidden", 403, problem, "SR822"))(scope, receive, send)
+                await refuse(Problem("Forbidden", 403, problem, "SR822"))(scope, receive, count)
                 return
-        await self._app(scope, receive, send)
+        await self._app(scope, receive, count)
 
 
 def _refused(headers: dict[bytes, bytes]) -> str | None:

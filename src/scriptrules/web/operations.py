@@ -6,6 +6,7 @@ request and give the answer; who may ask, what a query may hold and what comes b
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ class Site(msgspec.Struct, frozen=True):
     """What operations work on."""
 
     supervisor: Supervisor
+    requests: Counter[tuple[str, ...]] = msgspec.field(default_factory=Counter)  # by method and status
 
 
 class Operation(msgspec.Struct, frozen=True):

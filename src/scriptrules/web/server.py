@@ -82,6 +82,7 @@ async def _serve(config: Config, listening: Callable[[str], None]) -> None:
         waiting = asyncio.create_task(stopping.wait())
         await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
         log.info("server.stopping")
+        supervisor.feed.close()
         server.should_exit = True
         waiting.cancel()
         await serving
@@ -105,6 +106,8 @@ def _bind(config: Config) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # closing a connection would wait for ever for who takes nothing
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(config.server.write_timeout * 1000))
     try:
         sock.bind((host, port))
     except OSError as error:

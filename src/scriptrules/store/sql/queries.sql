@@ -28,7 +28,7 @@ SET since = ?2, reason = (
     WHEN EXISTS (SELECT 1 FROM runs WHERE task = tasks.id AND state = 'cancelled') THEN 'cancelled'
     ELSE 'done' END
 WHERE id IN (SELECT value FROM json_each(?1)) AND open = 0 AND state = 'running'
-RETURNING id, state;
+RETURNING id, state, reason;
 
 -- name: put_runs
 INSERT OR REPLACE INTO runs (id, rule, task, digest, state, since, created, reason, ended, value, error, attempt,
@@ -250,11 +250,49 @@ SELECT s.name, s.version, s.source, s.key, s.sealed, s.since
 FROM secrets s JOIN secret_uses u ON u.name = s.name AND u.version = s.version
 WHERE s.name = ? AND s.version = ? AND u.run = ?;
 
--- name: task_counts
-SELECT state, count(*) FROM tasks GROUP BY state;
+-- name: counts
+-- Of the final states by their counters; the others are few, and have an index.
+SELECT kind, state, number FROM counts WHERE number > 0
+UNION ALL
+SELECT 'tasks', state, count(*) FROM tasks
+WHERE state IN ('new', 'held', 'running', 'failed') AND state IN ('new', 'held', 'running') GROUP BY state
+UNION ALL
+SELECT 'runs', state, count(*) FROM runs
+WHERE state IN ('queued', 'running', 'waiting', 'held', 'failed') AND state IN ('queued', 'running', 'waiting', 'held')
+GROUP BY state;
 
--- name: run_counts
-SELECT state, count(*) FROM runs GROUP BY state;
+-- name: add_counts
+INSERT INTO counts (kind, state, number) VALUES (?, ?, ?)
+ON CONFLICT (kind, state) DO UPDATE SET number = number + excluded.number;
+
+-- name: states
+SELECT id, state FROM tasks WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: outstanding
+SELECT kind, count(*) FROM wakes GROUP BY kind;
+
+-- name: run_states
+SELECT id, state FROM runs WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: append_events
+INSERT INTO events (position, body) VALUES (?, ?);
+
+-- name: trim_events
+DELETE FROM events WHERE position <= ?;
+
+-- name: first_event
+SELECT position, body FROM events ORDER BY position LIMIT 1;
+
+-- name: last_event
+SELECT max(position) FROM events;
+
+-- name: events
+SELECT position, body FROM events WHERE position > ? ORDER BY position;
+
+-- name: runs_by_id
+SELECT id, rule, task, digest, state, since, created, reason, ended, value, error, attempt, answers, python, policy,
+    reasons, control, deadline, slot
+FROM runs WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: new_tasks
 SELECT id, name, data, state, since, created, root, parent, by, hop, depth, key, reply, reason FROM tasks
