@@ -25,7 +25,8 @@ class Redactor:
     def __init__(self) -> None:
         self._values: dict[str, set[str]] = {}  # their forms, by value, in the order in which they were last learned
         self._known: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
+        self._compiled: re.Pattern[str] | None = None
+        self._learned = False  # something since it was compiled
 
     def learn(self, value: str) -> None:
         """From now on `value` is taken out of everything."""
@@ -37,12 +38,20 @@ class Redactor:
             del self._values[next(iter(self._values))]
         self._values[value] = {form for form in _forms(value) if len(form) >= SHORTEST}
         self._known = set().union(*self._values.values())
-        longest_first = sorted(self._known, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(_however_escaped, longest_first))) if longest_first else None
+        self._learned = True
+
+    @property
+    def _pattern(self) -> re.Pattern[str] | None:
+        if self._learned:
+            longest_first = sorted(self._known, key=len, reverse=True)
+            self._compiled = re.compile("|".join(map(_however_escaped, longest_first))) if longest_first else None
+            self._learned = False
+        return self._compiled
 
     def text(self, text: str) -> str:
         """`text` without the values."""
-        return text if self._pattern is None else self._pattern.sub(REMOVED, text)
+        pattern = self._pattern
+        return text if pattern is None else pattern.sub(REMOVED, text)
 
     def tail(self, text: str) -> str:
         """The end of a longer text, which may begin amid a value."""
@@ -58,7 +67,8 @@ class Redactor:
 
     def value(self, value: Any, depth: int = DEPTH_MAX) -> Any:
         """A JSON value, or what logs are made of, without the values in its texts."""
-        if self._pattern is None:
+        pattern = self._pattern
+        if pattern is None:
             return value
         if isinstance(value, str):
             return self.text(value)
@@ -71,7 +81,7 @@ class Redactor:
         if value is None or isinstance(value, (bool, int, float)):
             return value
         shown = repr(value)
-        return value if self._pattern.search(shown) is None else self.text(shown)
+        return value if pattern.search(shown) is None else self.text(shown)
 
 
 KNOWN = Redactor()  # of this process: its logs, and what its executions and plugins say

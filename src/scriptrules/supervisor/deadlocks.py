@@ -11,6 +11,7 @@ all stand still at one moment.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -73,6 +74,7 @@ class Deadlocks:
         self._driver = driver
         self._background = background
         self._clock = clock
+        self._looking = asyncio.Lock()  # two looks at one circle would each hold a run of it
 
     def look(self, run: Run) -> None:
         """A run has begun to wait."""
@@ -86,6 +88,10 @@ class Deadlocks:
             self._background.spawn(self._look(run))
 
     async def _look(self, start: str) -> None:
+        async with self._looking:
+            await self._hold_one_of_a_circle(start)
+
+    async def _hold_one_of_a_circle(self, start: str) -> None:
         first = await self._standing(start)
         left = stuck(first)
         if start not in left:
