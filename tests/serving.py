@@ -60,12 +60,13 @@ class Server:
     def config(self, text: str) -> None:
         (self.folder / "scriptrules.toml").write_text(text)
 
-    def start(self, wait: bool = True) -> None:
-        """Start it, and wait until it is ready."""
+    def start(self, wait: bool = True, configured: bool = False) -> None:
+        """Start it, and wait until it is ready; with `configured` it listens where its configuration says."""
+        listen = [] if configured else ["--listen", f"127.0.0.1:{self.port}"]
         environ = {key: value for key, value in os.environ.items() if not key.startswith("SCRIPTRULES_")}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "scriptrules", "serve", "--listen", f"127.0.0.1:{self.port}"],
+                [sys.executable, "-m", "scriptrules", "serve", *listen],
                 cwd=self.folder,
                 env=environ,
                 stdin=subprocess.DEVNULL,

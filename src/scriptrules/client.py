@@ -8,271 +8,87 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, TypedDict
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from scriptrules.client_types import (
+    BranchJson,
+    BreakpointJson,
+    CaughtJson,
+    CellJson,
+    DrainJson,
+    EntryJson,
+    EventJson,
+    ExplanationJson,
+    FailedJson,
+    FailureJson,
+    FrameJson,
+    GraphEdgeJson,
+    GraphJson,
+    HostJson,
+    Json,
+    LogJson,
+    MatrixJson,
+    NewTokenJson,
+    NextJson,
+    OutcomeJson,
+    PartJson,
+    PreviewJson,
+    RuleExplanationJson,
+    RunJson,
+    ScheduleJson,
+    SessionJson,
+    SourceJson,
+    StackedRunJson,
+    TaskJson,
+    TokenJson,
+    TreeJson,
+    VariableJson,
+)
 from scriptrules.errors import ConfigError, ScriptrulesError
+
+__all__ = [
+    "DEFAULT_URL",
+    "BranchJson",
+    "BreakpointJson",
+    "CaughtJson",
+    "CellJson",
+    "Client",
+    "DrainJson",
+    "EntryJson",
+    "EventJson",
+    "ExplanationJson",
+    "FailedJson",
+    "FailureJson",
+    "FrameJson",
+    "GraphEdgeJson",
+    "GraphJson",
+    "HostJson",
+    "Json",
+    "LogJson",
+    "MatrixJson",
+    "NewTokenJson",
+    "NextJson",
+    "OutcomeJson",
+    "PartJson",
+    "PreviewJson",
+    "Refused",
+    "RuleExplanationJson",
+    "RunJson",
+    "ScheduleJson",
+    "SessionJson",
+    "SourceJson",
+    "StackedRunJson",
+    "TaskJson",
+    "TokenJson",
+    "TreeJson",
+    "Unreachable",
+    "VariableJson",
+]
 
 DEFAULT_URL = "http://127.0.0.1:8765"
 TIMEOUT = 60.0  # seconds without a byte from the server
 PAGE = 1000  # items of one page: the most that the server gives
-
-Json = Any
-
-
-class TaskJson(TypedDict):
-    id: str
-    name: str
-    data: dict[str, Json]
-    state: str
-    since: str
-    reason: str | None
-    exit: str | None
-    parent: str | None
-    root: str
-    hop: int
-    key: str | None
-    created: str
-
-
-class VariableJson(TypedDict):
-    name: str
-    value: Json
-    secret: bool
-    version: int | None
-    since: str
-    by: str | None
-
-
-class FailureJson(TypedDict, total=False):
-    type: str
-    message: str
-    line: int | None
-    trace: str | None
-    code: str | None
-
-
-class RunJson(TypedDict):
-    id: str
-    rule: str
-    task: str
-    state: str
-    since: str
-    reason: str | None
-    exit: str | None
-    value: Json
-    error: FailureJson | None
-    digest: str
-    attempt: int
-    created: str
-    ended: str | None
-
-
-class FrameJson(TypedDict):
-    run: str
-    rule: str
-    task: str
-    name: str
-    seq: int | None
-    line: int | None
-
-
-class StackedRunJson(RunJson):
-    stack: list[FrameJson]
-
-
-class EntryJson(TypedDict):
-    seq: int
-    name: str
-    args: dict[str, Json]
-    state: str
-    since: str
-    reason: str | None
-    result: Json
-    error: FailureJson | None
-    line: int
-    started: str
-    ended: str | None
-    attempt: int
-    verdict: str | None
-
-
-class LogJson(TypedDict):
-    at: str
-    seq: int
-    stream: str
-    text: str
-    fields: dict[str, Json] | None
-
-
-class ScheduleJson(TypedDict):
-    name: str
-    task: str
-    cron: str
-    timezone: str
-    catch_up: str
-    last: str | None
-    next: str | None
-
-
-class SourceJson(TypedDict):
-    name: str
-    source: str
-    state: str  # "running" | "failed" | "ended"
-    tasks: int
-    problem: str | None
-
-
-class HostJson(TypedDict):
-    name: str
-    executor: str
-    reachable: bool
-    version: str | None
-    detail: str
-    running: int
-    waiting: int
-    max_running: int | None
-    free: int | None
-    strays: list[str]
-
-
-class DrainJson(TypedDict):
-    draining: bool
-    running: int
-    waiting: int
-
-
-class BranchJson(TypedDict):
-    run: RunJson
-    entries: list[EntryJson]
-    tasks: list[TreeJson]
-
-
-class TreeJson(TypedDict):
-    task: TaskJson
-    runs: list[BranchJson]
-
-
-class NextJson(TypedDict):
-    run: str
-    rule: str
-    task: str
-    via: str
-    certainty: str
-    condition: str
-    probability: float
-    seen: int
-    generated: int
-    remaining: float | None
-    expected: str | None
-
-
-class CellJson(TypedDict):
-    by: str | None
-    rule: str
-    count: int
-    last: str | None
-    p50: float | None
-    p90: float | None
-    p99: float | None
-    predicted: bool
-
-
-class GraphEdgeJson(TypedDict):
-    rule: str
-    task: str
-    via: str
-    certainty: str
-    condition: str
-    line: int | None
-    seen: int
-    first_seen: str | None
-    last_seen: str | None
-    status: str | None
-    reason: str
-    returns: list[str]
-
-
-class GraphJson(TypedDict):
-    nodes: list[dict[str, str]]
-    edges: list[GraphEdgeJson]
-    matches: list[dict[str, str]]
-    subsequents: dict[str, Json]
-
-
-class MatrixJson(TypedDict):
-    since: str | None
-    cells: list[CellJson]
-
-
-class PartJson(TypedDict):
-    text: str
-    depth: int
-    value: str | None
-    error: str | None
-
-
-class RuleExplanationJson(TypedDict):
-    rule: str
-    file: str
-    line: int
-    on: list[str]
-    when: str | None
-    priority: int
-    fallback: bool
-    final: bool
-    runs: bool
-    reason: str | None
-    parts: list[PartJson]
-
-
-class ExplanationJson(TypedDict):
-    name: str
-    data: dict[str, Json]
-    held_by: str | None
-    rules: list[RuleExplanationJson]
-
-
-class FailedJson(TypedDict):
-    id: str
-    detail: str
-
-
-class OutcomeJson(TypedDict):
-    matched: int
-    changed: int
-    failed: list[FailedJson]
-
-
-class BreakpointJson(TypedDict):
-    name: str
-    on: list[str]
-    at: str
-    when: str | None
-    created: str | None
-    by: str
-    file: bool
-    problems: list[str]
-
-
-class CaughtJson(TypedDict):
-    task: str
-    name: str
-    run: str | None
-    seq: int | None
-    error: str | None
-
-
-class PreviewJson(TypedDict):
-    looked_at: int
-    caught: int
-    items: list[CaughtJson]
-
-
-class EventJson(TypedDict):
-    id: int  # the position in the log
-    event: str
-    data: Json
 
 
 class Unreachable(ScriptrulesError):
@@ -298,12 +114,13 @@ class Client:
     Args:
         url: of the server, such as http://127.0.0.1:8765.
         timeout: seconds without a byte after which a request is given up.
+        token: that says who asks; the server at loopback asks for none while it has none.
 
     Raises:
         ConfigError: the URL cannot be one.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, timeout: float = TIMEOUT) -> None:
+    def __init__(self, url: str = DEFAULT_URL, timeout: float = TIMEOUT, token: str | None = None) -> None:
         try:
             parts = urlsplit(url)
             self._port = parts.port
@@ -315,6 +132,7 @@ class Client:
         self._host = parts.hostname
         self._prefix = parts.path.rstrip("/")
         self._timeout = timeout
+        self._headers = {} if token is None else {"authorization": f"Bearer {token}"}
         self._connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
 
     # ---- tasks
@@ -426,6 +244,28 @@ class Client:
             raise self._unreachable(error) from None
         finally:
             connection.close()
+
+    # ---- who may ask
+
+    def tokens(self) -> list[TokenJson]:
+        """Who may use the API."""
+        items: list[TokenJson] = self._request("GET", "/api/tokens")["items"]
+        return items
+
+    def add_token(self, name: str, role: str) -> NewTokenJson:
+        """Make a token of role "viewer", "operator" or "admin"; its text is told this once."""
+        made: NewTokenJson = self._request("POST", "/api/tokens", _encode({"name": name, "role": role}))
+        return made
+
+    def revoke_token(self, name: str) -> TokenJson:
+        """Have a token not be one any more; returns what it was."""
+        token: TokenJson = self._request("DELETE", f"/api/tokens/{quote(name, safe='')}")
+        return token
+
+    def whoami(self) -> SessionJson:
+        """Who asks, and whether the server asks for tokens."""
+        session: SessionJson = self._request("GET", "/api/session")
+        return session
 
     # ---- verbs, and the server itself
 
@@ -562,7 +402,7 @@ class Client:
         connection = self._connect(self._host, self._port, timeout=self._timeout)
         try:
             headers = {"content-type": kind} if body is not None else {}
-            connection.request(method, self._prefix + path, body, headers)
+            connection.request(method, self._prefix + path, body, self._headers | headers)
             sock = connection.sock
             response = connection.getresponse()
             if timeout is None:

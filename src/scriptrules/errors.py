@@ -67,6 +67,36 @@ class NotPossible(ScriptrulesError):
     code = "SR821"
 
 
+class Misdirected(ScriptrulesError):
+    """The request was not meant for this server. Use the address that it listens on."""
+
+    code = "SR822"
+
+
+class Unauthorized(ScriptrulesError):
+    """This needs a token. Set SCRIPTRULES_TOKEN, or send `Authorization: Bearer TOKEN`."""
+
+    code = "SR823"
+
+
+class Forbidden(ScriptrulesError):
+    """The role of the token does not allow this. Ask for a token of another role."""
+
+    code = "SR824"
+
+
+class TooMany(ScriptrulesError):
+    """These are too many requests. Wait a second, or raise rate under [server]."""
+
+    code = "SR825"
+
+
+class TooSlow(ScriptrulesError):
+    """The body did not come in time. Send it in parts, or raise read_timeout under [server]."""
+
+    code = "SR826"
+
+
 class StoreUnavailable(ScriptrulesError):
     """The store cannot be written. Nothing was accepted; free disk space or permissions, then send it again."""
 

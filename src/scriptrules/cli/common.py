@@ -148,7 +148,8 @@ def make_client() -> Client:
     """A client of the server at SCRIPTRULES_URL."""
     from scriptrules.client import DEFAULT_URL, Client
 
-    return Client(os.environ.get("SCRIPTRULES_URL") or DEFAULT_URL)
+    token = os.environ.get("SCRIPTRULES_TOKEN") or None
+    return Client(os.environ.get("SCRIPTRULES_URL") or DEFAULT_URL, token=token)
 
 
 def installation(command: Command) -> Command:

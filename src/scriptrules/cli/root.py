@@ -48,6 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name: module, summary
     "sources": ("incoming", "List sources of tasks, and how they are."),
     "hosts": ("hosts", "List hosts: reachable, version, what runs and waits there, free slots, and what is wrong."),
     "drain": ("hosts", "Let running executions end, and start no more; returns when the last one has ended."),
+    "token": ("tokens", "Say who may use the server: add, list and revoke tokens."),
     "plugins": ("installation", "List plugins and what they add."),
     "doctor": ("installation", "Check whether everything that is needed is there."),
 }

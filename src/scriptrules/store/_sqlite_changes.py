@@ -16,7 +16,18 @@ from scriptrules.store._sqlite_rows import run_row, task_row
 from scriptrules.store._sqlite_sightings import Sightings
 from scriptrules.store._sqlite_trees import grow
 from scriptrules.store.events import Ended, arrivals_of, finals_of, left_by, transitions_of
-from scriptrules.store.protocol import ON_TASKS, Change, Committed, Ingested, SecretVersion, Variable, Wake, decide_keys
+from scriptrules.store.protocol import (
+    ON_TASKS,
+    Audit,
+    Change,
+    Committed,
+    Ingested,
+    SecretVersion,
+    Variable,
+    Wake,
+    decide_keys,
+)
+from scriptrules.tokens import Token
 
 
 def ingest_tasks(
@@ -102,6 +113,16 @@ def prune_variables(connection: sqlite3.Connection, before: int) -> None:
     connection.execute(QUERIES["prune_variables"])
     connection.execute(QUERIES["prune_uses"])
     connection.execute(QUERIES["prune_secrets"], (before,))
+
+
+def put_token(connection: sqlite3.Connection, token: Token, audit: Audit) -> None:
+    connection.execute(QUERIES["put_token"], msgspec.structs.astuple(token))
+    connection.execute(QUERIES["append_audit"], msgspec.structs.astuple(audit))
+
+
+def remove_token(connection: sqlite3.Connection, name: str, audit: Audit) -> None:
+    connection.execute(QUERIES["remove_token"], (name,))
+    connection.execute(QUERIES["append_audit"], msgspec.structs.astuple(audit))
 
 
 def _apply_breakpoints(connection: sqlite3.Connection, change: Change) -> None:

@@ -50,6 +50,7 @@ from scriptrules.store.protocol import (
     merge,
 )
 from scriptrules.store.receiving import Shapes, pattern_of, shape_of
+from scriptrules.tokens import Token
 
 HAPPENED_KEPT = 100_000  # transitions
 ON_KEYS = ON_TASKS | {"branch", "receive"}  # kinds of wakes that are found by their key
@@ -89,6 +90,7 @@ class MemoryStore:
         self._passes: set[Pass] = set()
         self._stepping: dict[str, None] = {}
         self._audit: list[Audit] = []
+        self._tokens: dict[str, Token] = {}
         self._happened: deque[Transition] = deque(maxlen=HAPPENED_KEPT)
         self._position = 0  # of the last of them
         self.seen: Counter[str] = Counter()
@@ -117,6 +119,14 @@ class MemoryStore:
         self._insert(fresh)
         self._note(arrivals_of(fresh))
         return ingested
+
+    async def put_token(self, token: Token, audit: Audit) -> None:
+        self._tokens[token.name] = token
+        self._audit.append(audit)
+
+    async def remove_token(self, name: str, audit: Audit) -> None:
+        self._tokens.pop(name, None)
+        self._audit.append(audit)
 
     async def put_source(self, source: Source) -> None:
         self._sources.setdefault(source.digest, source)
@@ -429,6 +439,9 @@ class MemoryStore:
 
     async def passed(self, thing: str, seq: int) -> set[str]:
         return {one.breakpoint for one in self._passes if (one.thing, one.seq) == (thing, seq)}
+
+    async def tokens(self) -> list[Token]:
+        return list(self._tokens.values())
 
     async def stepping(self) -> list[str]:
         return sorted(self._stepping)

@@ -15,6 +15,7 @@ from scriptrules.errors import KeyConflict
 from scriptrules.latency import Latency
 from scriptrules.model import Breakpoint, LogLine, Run, RunState, Source, Task, TaskState
 from scriptrules.sightings import Cell, Generated, Ran, SeenEdge
+from scriptrules.tokens import Token
 
 ON_TASKS = frozenset({"task", "call", "tree"})  # kinds of wakes whose key is a task
 
@@ -280,6 +281,12 @@ class Store(Protocol):
             StoreUnavailable: nothing was stored.
         """
 
+    async def put_token(self, token: Token, audit: Audit) -> None:
+        """Keep a token, and who has added it. Returns once that is durable."""
+
+    async def remove_token(self, name: str, audit: Audit) -> None:
+        """Forget a token, and keep who has revoked it. Returns once that is durable."""
+
     async def put_source(self, source: Source) -> None:
         """Keep a source for as long as runs are pinned to it."""
 
@@ -376,6 +383,8 @@ class Store(Protocol):
 
     async def passed(self, thing: str, seq: int) -> set[str]:
         """The breakpoints that have let this go on."""
+
+    async def tokens(self) -> list[Token]: ...
 
     async def stepping(self) -> list[str]:
         """Tasks and runs that are to stop at their next entry."""

@@ -22,7 +22,7 @@ from scriptrules.model import Breakpoint, LogLine, Run, Source, Task
 from scriptrules.sightings import DAY, Cell, SeenEdge
 from scriptrules.store import _sqlite_retention
 from scriptrules.store._sqlite_arrivals import Arrivals
-from scriptrules.store._sqlite_changes import ingest_tasks, prune_variables, put_variables
+from scriptrules.store._sqlite_changes import ingest_tasks, prune_variables, put_token, put_variables, remove_token
 from scriptrules.store._sqlite_events import bounds, happened
 from scriptrules.store._sqlite_looking import arrived
 from scriptrules.store._sqlite_queries import QUERIES
@@ -43,6 +43,7 @@ from scriptrules.store.protocol import (
     Variable,
     Wake,
 )
+from scriptrules.tokens import Token
 
 T = TypeVar("T")
 BUSY_TIMEOUT = 2.0  # seconds to wait for a lock that another process holds
@@ -165,6 +166,12 @@ class SqliteStore:
         )
         return ingested
 
+    async def put_token(self, token: Token, audit: Audit) -> None:
+        await self._write(lambda connection: put_token(connection, token, audit))
+
+    async def remove_token(self, name: str, audit: Audit) -> None:
+        await self._write(lambda connection: remove_token(connection, name, audit))
+
     async def put_source(self, source: Source) -> None:
         row = (source.digest, msgspec.json.encode(source))
         await self._write(lambda connection: connection.execute(QUERIES["put_source"], row))
@@ -278,6 +285,9 @@ class SqliteStore:
 
     async def passed(self, thing: str, seq: int) -> set[str]:
         return {row[0] for row in await self._read(QUERIES["passed"], thing, seq)}
+
+    async def tokens(self) -> list[Token]:
+        return [Token(*row) for row in await self._read(QUERIES["tokens"])]
 
     async def stepping(self) -> list[str]:
         return [row[0] for row in await self._read(QUERIES["stepping"])]

@@ -43,6 +43,7 @@ from scriptrules.supervisor.shapes import LogShape
 from scriptrules.supervisor.sources import TaskSources
 from scriptrules.supervisor.variables import Variables
 from scriptrules.supervisor.verbs import Verbs
+from scriptrules.tokens import Tokens
 
 log = structlog.get_logger(__name__)
 
@@ -108,6 +109,7 @@ class Supervisor:
         )
         self.driver.announce, self.driver.offer = self.matcher.announce, self.matcher.offer
         self.feed = Feed(store)
+        self.tokens = Tokens()
         self.driver.wake = self.feed.wake
         self.rules.noticed = self.breakpoints.noticed = self._notice
         self.verbs = Verbs(
@@ -138,6 +140,8 @@ class Supervisor:
         """
         await self.store.open()
         try:
+            for token in await self.store.tokens():
+                self.tokens.put(token)
             self.executions = Executions(
                 self.config,
                 self.plugins,

@@ -22,6 +22,11 @@ _STATUS: list[tuple[type[errors.ScriptrulesError], int]] = [
     (errors.BadTask, 400),
     (errors.KeyConflict, 409),
     (errors.BadSignature, 401),
+    (errors.Unauthorized, 401),
+    (errors.Forbidden, 403),
+    (errors.Misdirected, 403),
+    (errors.TooSlow, 408),
+    (errors.TooMany, 429),
     (errors.NotFound, 404),
     (errors.NotPossible, 409),
     (errors.StoreUnavailable, 503),
@@ -55,8 +60,17 @@ def page(items: list[Any], limit: int) -> Response:
     return answer(Page(items, items[-1].id if len(items) == limit else None))
 
 
-def refuse(problem: Problem) -> Response:
-    return Response(msgspec.json.encode(problem), problem.status, media_type="application/problem+json")
+def refuse(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(problem), problem.status, headers, media_type="application/problem+json")
+
+
+def refuse_error(error: errors.ScriptrulesError, headers: dict[str, str] | None = None) -> Response:
+    """The answer to a request that ended so."""
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    lines = [number for number, _ in error.problems] if isinstance(error, intake.BadLines) else []
+    if isinstance(error, errors.Unauthorized):
+        headers = {"www-authenticate": "Bearer"}
+    return refuse(Problem(type(error).__name__, status, error.message, error.code, lines), headers)
 
 
 # ---- errors
@@ -64,9 +78,7 @@ def refuse(problem: Problem) -> Response:
 
 def on_scriptrules_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, errors.ScriptrulesError)
-    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-    lines = [number for number, _ in error.problems] if isinstance(error, intake.BadLines) else []
-    return refuse(Problem(type(error).__name__, status, error.message, error.code, lines))
+    return refuse_error(error)
 
 
 def on_http_error(request: Request, error: Exception) -> Response:

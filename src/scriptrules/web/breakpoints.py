@@ -12,9 +12,8 @@ from scriptrules import clock
 from scriptrules.supervisor.preview import Preview, preview
 from scriptrules.supervisor.verbs import Ask
 from scriptrules.web.answers import Page, answer
-from scriptrules.web.interventions import ANONYMOUS
 from scriptrules.web.operations import Operation, Site
-from scriptrules.web.requests import decode_body, read_body
+from scriptrules.web.requests import ANONYMOUS, decode_body, read_body, who_of
 
 Pattern = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}$")]
@@ -90,7 +89,7 @@ class _Breakpoints:
     async def put(self, request: Request) -> Response:
         given = decode_body(await read_body(request, self._body_max), BreakpointIn)
         name = given.name or self._supervisor.new_id("b")
-        ask = Ask("break", given.who)
+        ask = Ask("break", who_of(request, given.who))
         await self._supervisor.verbs.set_breakpoint(name, given.on, given.at, given.when, ask)
         return answer(next(shape for shape in self._shapes() if shape.name == name), 201)
 
@@ -102,7 +101,9 @@ class _Breakpoints:
 
     async def remove(self, request: Request) -> Response:
         who = request.query_params.get("who", ANONYMOUS)
-        await self._supervisor.verbs.remove_breakpoint(request.path_params["name"], Ask("unbreak", who))
+        await self._supervisor.verbs.remove_breakpoint(
+            request.path_params["name"], Ask("unbreak", who_of(request, who))
+        )
         return answer(Page(self._shapes()))
 
     def _shapes(self) -> list[BreakpointShape]:

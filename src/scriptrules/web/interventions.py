@@ -13,9 +13,8 @@ from scriptrules.supervisor import bulk, shapes
 from scriptrules.supervisor.verbs import Ask
 from scriptrules.web.answers import Page, answer
 from scriptrules.web.operations import Operation, Site
-from scriptrules.web.requests import Limit, decode_body, read_body, read_moment, read_query
+from scriptrules.web.requests import ANONYMOUS, Limit, decode_body, read_body, read_moment, read_query, who_of
 
-ANONYMOUS = "somebody"
 Json = msgspec.Raw
 Fields = dict[str, object]
 
@@ -133,7 +132,7 @@ class _Verbs:
         if not id.startswith(kind[0]):
             raise errors.NotFound(f"{id[:60]} is not the id of one of the {kind}.")
         settings = decode_body(await read_body(request, self._body_max), _BODIES[verb][0])
-        ask = Ask(verb, settings.who, settings.request_id)
+        ask = Ask(verb, who_of(request, settings.who), settings.request_id)
         if not await self._verbs.was_done(ask, id):
             await self._do(id, ask, settings)
         return await self._shown(id)
@@ -163,7 +162,7 @@ class _Verbs:
 
     async def fork(self, request: Request) -> Response:
         settings = decode_body(await read_body(request, self._body_max), ForkIn)
-        ask = Ask("fork", settings.who, settings.request_id)
+        ask = Ask("fork", who_of(request, settings.who), settings.request_id)
         run, result = str(request.path_params["id"]), bytes(settings.result)
         return await self._shown(await self._verbs.fork(run, settings.seq, result, settings.pinned, ask))
 
@@ -183,7 +182,7 @@ class _Verbs:
             self._store,
             self._verbs,
             selection,
-            Ask(verb, settings.who, settings.request_id),
+            Ask(verb, who_of(request, settings.who), settings.request_id),
             lambda id, ask: self._do(id, ask, settings),
             self._supervisor.driver.submit,
             self._supervisor.clock(),

@@ -16,9 +16,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from scriptrules.supervisor.supervisor import Supervisor
+from scriptrules.tokens import Role
+from scriptrules.web.access import demand
 
 Handler = Callable[[Request], Awaitable[Response]]
-Role = Literal["anyone", "viewer", "operator", "admin"]
 
 
 class Site(msgspec.Struct, frozen=True):
@@ -44,5 +45,10 @@ class Operation(msgspec.Struct, frozen=True):
 
 
 def route_of(operation: Operation) -> Route:
-    """The route that serves an operation."""
-    return Route(operation.path, operation.handler, methods=[operation.method])
+    """The route that serves an operation, for those who may ask."""
+
+    async def serve(request: Request) -> Response:
+        demand(request, operation.role)
+        return await operation.handler(request)
+
+    return Route(operation.path, serve, methods=[operation.method])

@@ -9,7 +9,9 @@ from starlette.requests import Request
 
 from scriptrules import clock, errors
 from scriptrules.store.protocol import Filter
+from scriptrules.web.access import identity_of
 
+ANONYMOUS = "somebody"
 LIMIT_DEFAULT, LIMIT_MAX = 50, 1000
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)]
@@ -43,6 +45,11 @@ def read_query(request: Request, kind: type[Query]) -> Query:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise errors.BadTask(f"{error}. Known parameters: {sorted(known)}.") from None
+
+
+def who_of(request: Request, given: str = ANONYMOUS) -> str:
+    """Who does it, for the audit: the name of the token, or whoever they say they are where there are no tokens."""
+    return identity_of(request).name or given
 
 
 def filter_of(query: msgspec.Struct) -> Filter:

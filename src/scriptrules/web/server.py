@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import ipaddress
 import signal
 import socket
 from collections.abc import Callable
@@ -18,8 +17,10 @@ from scriptrules.errors import ConfigError
 from scriptrules.incoming import secret_of
 from scriptrules.plugins.manager import Plugins
 from scriptrules.store.make import make_store
+from scriptrules.store.protocol import Store
 from scriptrules.supervisor.supervisor import Supervisor
 from scriptrules.web.app import make_app
+from scriptrules.web.gate import is_loopback
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +58,7 @@ async def _serve(config: Config, listening: Callable[[str], None]) -> None:
         loop.add_signal_handler(number, stopping.set)
     supervisor = Supervisor(config, make_store(config), Plugins(config.plugins_dir))
     try:
+        await _check_tokens(config, supervisor.store)
         await supervisor.start()
         server = _Server(
             uvicorn.Config(
@@ -92,17 +94,24 @@ async def _serve(config: Config, listening: Callable[[str], None]) -> None:
     log.info("server.stopped")
 
 
+async def _check_tokens(config: Config, store: Store) -> None:
+    """Beyond loopback nobody is let in without a token, so there has to be one."""
+    if is_loopback(config.listen_address[0]):
+        return
+    await store.open()
+    try:
+        tokens = await store.tokens()
+    finally:
+        await store.close()
+    if not tokens:
+        raise ConfigError(
+            f"listen = {config.server.listen!r} is beyond loopback, and there is no token yet. Make one with "
+            f"`scriptrules token add NAME --role admin`, then start again; or listen on 127.0.0.1."
+        )
+
+
 def _bind(config: Config) -> socket.socket:
     host, port = config.listen_address
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise ConfigError(
-            f"listen = {config.server.listen!r} is beyond loopback, and this version has no tokens. "
-            f"Listen on 127.0.0.1, and put a proxy with authentication in front."
-        )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -390,6 +390,15 @@ INSERT OR IGNORE INTO stepping (thing) VALUES (?);
 -- name: remove_stepping
 DELETE FROM stepping WHERE thing = ?;
 
+-- name: put_token
+INSERT INTO tokens (name, hash, role, created) VALUES (?, ?, ?, ?);
+
+-- name: remove_token
+DELETE FROM tokens WHERE name = ?;
+
+-- name: tokens
+SELECT name, hash, role, created FROM tokens;
+
 -- name: append_audit
 INSERT INTO audit (at, who, verb, thing, request, detail) VALUES (?, ?, ?, ?, ?, ?);
 
