@@ -403,7 +403,11 @@ class MemoryStore:
         if filter.task is not None:
             source = [self._runs[id] for id in self._runs_of.get(filter.task, ())]
         found = [
-            run for run in source if _fits(run, wanted, filter) and filter.name in (None, self._tasks[run.task].name)
+            run
+            for run in source
+            if _fits(run, wanted, filter)
+            and filter.name in (None, self._tasks[run.task].name)
+            and filter.by in (None, self._tasks[run.task].by or "")
         ]
         return sorted(found, key=lambda run: run.id, reverse=True)[: filter.limit]
 

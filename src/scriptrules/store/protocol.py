@@ -245,6 +245,7 @@ class Filter(msgspec.Struct, frozen=True):
     name: str | None = None  # exact task name
     rule: str | None = None  # exact rule name, runs only
     task: str | None = None  # runs only
+    by: str | None = None  # runs only: the rule whose run has generated the task; "": it came from outside
     parent: str | None = None  # tasks only
     root: str | None = None  # tasks only
     reason: str | None = None

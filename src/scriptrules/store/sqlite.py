@@ -235,6 +235,7 @@ class SqliteStore:
             ("r.rule = ?", filter.rule),
             ("r.task = ?", filter.task),
             ("r.task IN (SELECT id FROM tasks WHERE name = ?)", filter.name),
+            ("ifnull((SELECT by FROM tasks WHERE id = r.task), '') = ?", filter.by),
             ("r.reason = ?", filter.reason),
             ("r.created >= ?", filter.since),
             ("r.created < ?", filter.until),

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from scriptrules.diagnostics import render_in
+from scriptrules.diagnostics import Diagnostic, render_in
 from scriptrules.model import Control, Source
 from scriptrules.rulebook.files import read_all
 from scriptrules.rulebook.index import matches
@@ -63,6 +63,8 @@ class Rules:
         self.facts: dict[str, Metadata] = {}
         self._problems: dict[str, tuple[str, list[str]]] = {}  # rule: file, texts
         self._warnings: dict[str, list[str]] = {}  # texts, by rule that is active
+        self._newest: dict[str, Source] = {}  # as the files are, in order or not
+        self._findings: dict[str, list[Diagnostic]] = {}  # by digest
         self._refused: dict[str, str] = {}  # rule: digest that was refused, so that it is compiled once
         self._quarantined: dict[str, tuple[Source, str]] = {}  # rule: its source, why
         self._strikes: dict[tuple[str, str], int] = {}
@@ -104,6 +106,11 @@ class Rules:
             )
         return infos
 
+    def reading(self, rule: str) -> tuple[Source, list[Diagnostic]] | None:
+        """What the file of a rule says now, and what is wrong with that; None where it cannot be read."""
+        source = self._newest.get(rule) or self.active.get(rule)
+        return None if source is None else (source, self._findings.get(source.digest, []))
+
     def newest(self, plan: str) -> Source | None:
         """The active source of a rule, or of the file whose table it is an entry of."""
         return self.active.get(plan) or self.active.get(plan.partition(":")[0])
@@ -129,11 +136,14 @@ class Rules:
             for rule in {broken.rule: None for broken in unreadable}:
                 same = [broken for broken in unreadable if broken.rule == rule]
                 self._report(rule, same[0].file, [f"{broken.file} {broken.problem}" for broken in same])
+            self._newest = sources
             put, facts = await self._accept(sources)
             listed = {*sources, *(broken.rule for broken in unreadable)}
             drop = [rule for rule in self.active if rule not in listed]
             for rule in [rule for rule in self._problems if rule not in listed]:
                 del self._problems[rule]
+            kept = {source.digest for source in (*sources.values(), *self.active.values())}
+            self._findings = {digest: found for digest, found in self._findings.items() if digest in kept}
             if put or drop:
                 self.facts.update(facts)
                 self._activate(put, drop)
@@ -158,7 +168,8 @@ class Rules:
         facts: dict[str, Metadata] = {}
         for source, loaded in zip(fresh, await asyncio.gather(*map(self._pool.load, fresh)), strict=True):
             hosts = unknown_hosts(loaded.metadata, self._hosts) if loaded.metadata is not None else []
-            texts = [render_in(problem, source) for problem in (*hosts, *loaded.problems)]
+            self._findings[source.digest] = [*hosts, *loaded.problems]
+            texts = [render_in(problem, source) for problem in self._findings[source.digest]]
             if loaded.metadata is None or hosts:
                 self._refused[source.rule] = source.digest
                 self._report(source.rule, source.file, texts)

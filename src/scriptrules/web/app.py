@@ -23,6 +23,7 @@ from scriptrules.web import (
     interventions,
     metrics,
     overview,
+    pages,
     runs,
     tasks,
     tokens,
@@ -53,7 +54,7 @@ def make_app(supervisor: Supervisor) -> ASGIApp:
     """The application that serves one supervisor."""
     site = Site(supervisor)
     app = Starlette(
-        routes=[route_of(operation) for group in GROUPS for operation in group(site)],
+        routes=[*(route_of(operation) for group in GROUPS for operation in group(site)), *pages.routes()],
         exception_handlers={
             errors.ScriptrulesError: on_scriptrules_error,
             HTTPException: on_http_error,

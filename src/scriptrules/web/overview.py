@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from scriptrules import __version__, errors
+from scriptrules.diagnostics import Diagnostic
 from scriptrules.flow.graph import Graph
 from scriptrules.supervisor import shapes
 from scriptrules.web.answers import Page, Problem, answer, refuse
@@ -32,12 +33,36 @@ class MatrixQuery(msgspec.Struct, frozen=True):
     since: str | None = None  # RFC 3339; its whole day counts (UTC)
 
 
+class RuleQuery(msgspec.Struct, frozen=True):
+    rule: str
+
+
+class RuleText(msgspec.Struct, frozen=True):
+    """What the file of a rule says now, and what is wrong with it: lines from 1, columns from 0 in UTF-8 bytes."""
+
+    rule: str
+    file: str
+    digest: str
+    active: bool  # this version is what tasks are matched with
+    text: str
+    diagnostics: list[Diagnostic]
+
+
 def operations(site: Site) -> list[Operation]:
     """What concerns no single task."""
     overview = _Overview(site)
     counts = dict[str, dict[str, int]]
     return [
         Operation("GET", "/api/rules", overview.rules, "Rules, with what is wrong with them.", answer=Page),
+        Operation(
+            "GET",
+            "/api/rules/source",
+            overview.source,
+            "What the file of a rule says now, with what is wrong with it, place by place.",
+            answer=RuleText,
+            query=RuleQuery,
+        ),
+        Operation("GET", "/api/plugins", overview.plugins, "Plugins, and what each adds.", answer=Page),
         Operation("GET", "/api/counts", overview.counts, "Tasks and runs by state, and flow control.", answer=counts),
         Operation("GET", "/api/graph", overview.graph, "Which rules can generate which tasks.", answer=Graph),
         Operation(
@@ -59,6 +84,19 @@ class _Overview:
 
     async def rules(self, _: Request) -> Response:
         return answer(Page(self._supervisor.rules.infos()))
+
+    async def source(self, request: Request) -> Response:
+        rule = read_query(request, RuleQuery).rule
+        found = self._supervisor.rules.reading(rule)
+        if found is None:
+            raise errors.NotFound(f"There is no readable rule {rule[:60]!r}. List them at /api/rules.")
+        source, findings = found
+        active = self._supervisor.rules.active.get(rule)
+        is_active = active is not None and active.digest == source.digest
+        return answer(RuleText(rule, source.file, source.digest, is_active, source.text, findings))
+
+    async def plugins(self, _: Request) -> Response:
+        return answer(Page(self._supervisor.plugins.found()))
 
     async def counts(self, _: Request) -> Response:
         """How many tasks and runs are in each state. Its cost grows with the store, so no probe should ask for it."""

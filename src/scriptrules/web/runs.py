@@ -23,7 +23,19 @@ class RunsQuery(ListQuery, frozen=True):
     name: str | None = None
     rule: str | None = None
     task: str | None = None
+    by: str | None = None  # the rule whose run has generated the task; empty: it came from outside
     reason: str | None = None
+
+
+class SourceShape(msgspec.Struct, frozen=True):
+    """The source that a run is pinned to."""
+
+    rule: str
+    file: str
+    digest: str
+    text: str
+    libraries: dict[str, str]  # by name
+    newest: str | None  # digest of the rule's active version; None: it is not active any more
 
 
 class LogsQuery(msgspec.Struct, frozen=True):
@@ -39,6 +51,9 @@ def operations(site: Site) -> list[Operation]:
     return [
         Operation("GET", "/api/runs", runs.many, "Runs, newest first.", answer=Page, query=RunsQuery),
         Operation("GET", "/api/runs/{id}", runs.one, "One run, and who has called it.", answer=shapes.StackedRunShape),
+        Operation(
+            "GET", "/api/runs/{id}/source", runs.source, "The source that a run is pinned to.", answer=SourceShape
+        ),
         Operation("GET", "/api/runs/{id}/journal", runs.journal, "The entries of a run.", answer=Page),
         Operation("GET", "/api/runs/{id}/logs", runs.logs, "What a run has logged.", answer=Page, query=LogsQuery),
     ]
@@ -62,6 +77,15 @@ class _Runs:
         run = await self._run(request)
         entries = await shapes.entries_of(self._store, run.id)
         return answer(Page([shapes.entry_shape(self._supervisor.with_reason(run, entry)) for entry in entries]))
+
+    async def source(self, request: Request) -> Response:
+        run = await self._run(request)
+        source = await self._store.source(run.digest)
+        if source is None:
+            raise errors.NotFound(f"The source of run {run.id} is not there any more.")
+        newest = self._supervisor.rules.newest(run.rule)
+        digest = newest.digest if newest is not None else None
+        return answer(SourceShape(run.rule, source.file, run.digest, source.text, source.libraries, digest))
 
     async def logs(self, request: Request) -> Response:
         run = await self._run(request)
