@@ -101,6 +101,7 @@ function contextOf(part, id, query) {
     const began = performance.now();
     try {
       context.data = await part.load(context, signal.signal);
+      if (context.problem?.status === 0) live.again();
       context.problem = null;
       loaded = Date.now();
     } catch (problem) {
@@ -108,6 +109,7 @@ function contextOf(part, id, query) {
       if (!(problem instanceof Problem)) console.error(problem);
       if (problem.status === 401) return askForToken(context);
       context.problem = problem;
+      if (problem.status === 0) showConnection("lost");
       if (problem.status === 404) context.data = null;
     } finally {
       loading = false;

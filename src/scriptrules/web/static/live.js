@@ -20,7 +20,7 @@ let polling = 0;
 let retrying = 0;
 
 // filter: what `api/events` takes, null for nothing. take(name, event): one event, or (null) "look again".
-// state(text): "live", "polling" or "lost".
+// state(text): "live" or "polling".
 export function follow(filter, take, state) {
   stop();
   wanted = { filter, take, state };
@@ -31,6 +31,13 @@ export function stop() {
   close();
   wanted = null;
   last = null;
+}
+
+// A server answers again.
+export function again() {
+  if (!wanted) return;
+  close();
+  open();
 }
 
 function close() {
@@ -55,9 +62,8 @@ function open() {
   };
   opened.onerror = () => {
     if (source !== opened) return;
-    wanted.state("lost");
     wanted.take(null);
-    poll("lost");
+    poll("polling");
     if (opened.readyState === EventSource.CLOSED) {
       opened.close();
       retrying = setTimeout(open, AGAIN);

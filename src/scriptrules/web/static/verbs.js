@@ -24,7 +24,7 @@ export function verbsFor(thing) {
   const state = thing.state;
   if (state === "held") {
     const called = isRun(thing) || thing.reason === "unresolved" || thing.reason === "ambiguous";
-    return ["resume", "step", "edit", ...(called ? ["answer"] : []), "drop", ...(isRun(thing) ? ["retry", "cancel"] : ["cancel"])];
+    return ["resume", "step", "edit", ...(called ? ["answer"] : []), ...(isRun(thing) ? ["retry"] : []), "drop"];
   }
   if (state === "failed") return ["retry"];
   if (state === "unmatched") return ["resume"];

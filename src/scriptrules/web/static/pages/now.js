@@ -121,8 +121,7 @@ export function heldTable(held, done, more = []) {
   return table("Held", [
     ...more,
     ["What", "", (thing) => thing.rule ? [h("span", { class: "kind" }, "run "), ruleLink(thing.rule), " ", runLink(thing.id)] : [h("span", { class: "kind" }, "task "), h("a", { class: "name", href: to("tasks", thing.id) }, thing.name), " ", taskLink(thing.id)]],
-    ["Why", "grow", (thing) => [h("span", { class: "state s-held" }, icon("held"), short(thing.reason ?? "held", 160)), h("small", { class: "muted block" }, thing.rule ? short(thing.exit ?? "", 120) : brief(thing.data, 110))]],
+    ["Why", "grow", (thing) => [h("span", { class: "state s-held" }, icon("held"), short(thing.reason ?? "held", 160)), h("small", { class: "muted clip" }, thing.rule ? short(thing.exit ?? "", 120) : h("span", { class: "mono" }, brief(thing.data, 140))), buttons(thing, done)]],
     ["For", "num", (thing) => ago(thing.since)],
-    ["", "end", (thing) => buttons(thing, done)],
   ], held, { key: (thing) => thing.id, empty: "Nothing is held." });
 }
