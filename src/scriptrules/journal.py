@@ -68,11 +68,12 @@ class CutRecord(msgspec.Struct, frozen=True, tag="cut", omit_defaults=True):
 
 
 class HoldRecord(msgspec.Struct, frozen=True, tag="hold", omit_defaults=True):
-    """An entry is stopped with a reason, or (reason None) goes on."""
+    """An entry is stopped with a reason, or (reason None) goes on; then with what is known at once, as in a slice."""
 
     at: int
     seq: int
     reason: str | None = None
+    result: msgspec.Raw = NOTHING
 
 
 class EditRecord(msgspec.Struct, frozen=True, tag="edit", omit_defaults=True):
@@ -170,6 +171,7 @@ def apply(entries: list[Entry], record: Record) -> None:
                 state=EntryState.HELD if held else EntryState.PENDING,
                 since=record.at,
                 reason=record.reason,
+                result=_given(record.result),
             )
 
 

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Collection
 
 import msgspec
 
 from scriptrules.diagnostics import Diagnostic
+from scriptrules.errors import nearest
 from scriptrules.rulebook import metadata
 from scriptrules.rulebook.metadata import Metadata
 
 PREFIX = "breakpoint:"
 TASK = "task"
 AT = re.compile(r"(task|(before|after):[A-Za-z]\w*)\Z")
+RETURN = "return"  # the entry of a task that `main` returns
+WITHIN_A_SLICE = frozenset({"load", "save", RETURN})  # entries whose results a script gets without a pause
 KNOWN = ("on", "when", "at", "enabled")
 _MAIN = "def main(**kwargs): pass"  # what a rule would have, so that the same reader serves
 
@@ -28,8 +32,12 @@ def is_breakpoint(rule: str) -> bool:
     return rule.startswith(PREFIX)
 
 
-def read(tree: ast.Module, text: str) -> tuple[Metadata, list[Diagnostic]]:
-    """What a parsed breakpoint holds, and what is wrong with it."""
+def read(tree: ast.Module, text: str, functions: Collection[str]) -> tuple[Metadata, list[Diagnostic]]:
+    """What a parsed breakpoint holds, and what is wrong with it.
+
+    Args:
+        functions: that rules have here, as far as they become entries.
+    """
     problems: list[Diagnostic] = []
     at = TASK
     body: list[ast.stmt] = []
@@ -39,6 +47,7 @@ def read(tree: ast.Module, text: str) -> tuple[Metadata, list[Diagnostic]]:
             value = statement.value.value if isinstance(statement.value, ast.Constant) else None
             if isinstance(value, str) and AT.match(value):
                 at = value
+                problems += _nowhere(statement, value, functions)
             else:
                 hint = 'Write at = "task", "before:run" or "after:run".'
                 problems.append(_problem("SR322", statement, "`at` names no place.", hint))
@@ -63,6 +72,22 @@ def text_of(on: list[str], when: str | None, at: str) -> str:
     if when is not None:
         lines += [f"when = lambda {'task' if at == TASK else 'entry'}: (", when, ")"]
     return "\n".join(lines) + "\n"
+
+
+def _nowhere(statement: ast.stmt, at: str, functions: Collection[str]) -> list[Diagnostic]:
+    """What is wrong with a well-formed `at` at which nothing would ever stop."""
+    side, _, function = at.partition(":")
+    if side == TASK:
+        return []
+    known = {*functions, RETURN}
+    if function not in known:
+        message = f"Runs have no entry {function!r}{nearest(function, known)}"
+        return [_problem("SR322", statement, message, "Name a function of rules that becomes an entry: run, emit, …")]
+    if side == "after" and function in WITHIN_A_SLICE:
+        message = f"A run does not stop to get the result of {function}, so nothing is held after it."
+        hint = f'Write "before:{function}", and answer it there to give another result.'
+        return [_problem("SR322", statement, message, hint)]
+    return []
 
 
 def _assigned(statement: ast.stmt) -> str | None:

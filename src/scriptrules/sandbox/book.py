@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -68,10 +68,10 @@ class Plan:
 class Compiled:
     """A source that the policy has accepted; `warnings` are what its author should look at."""
 
-    def __init__(self, load: Load, words: checker.Words, types: Mapping[str, JobType]) -> None:
+    def __init__(self, load: Load, words: checker.Words) -> None:
         comments = yaml_comments if is_declarative(load.file) else ignores.python_comments
         try:
-            compiled, self.facts, found = (_declared if is_declarative(load.file) else _written)(load, types)
+            compiled, self.facts, found = (_declared if is_declarative(load.file) else _written)(load, words)
         except Rejected as error:
             raise Rejected(ignores.apply(load.text, error.diagnostics, False, comments)) from None
         libraries: dict[str, CodeType] = {}
@@ -102,18 +102,18 @@ class Compiled:
         return next((plan for plan in self.plans if plan.rule == rule), None)
 
 
-def _written(load: Load, _: Mapping[str, JobType]) -> tuple[policy.Compiled, metadata.Metadata, list[Diagnostic]]:
+def _written(load: Load, words: checker.Words) -> tuple[policy.Compiled, metadata.Metadata, list[Diagnostic]]:
     """A rule in Python: its code, what it says of itself, and what is wrong with that."""
     try:
         compiled = policy.compile_source(load.text, load.file)
     except Rejected as error:
-        raise Rejected([*error.diagnostics, *_metadata_problems(load)]) from None
-    return compiled, *_read_metadata(compiled.tree, load)
+        raise Rejected([*error.diagnostics, *_metadata_problems(load, words)]) from None
+    return compiled, *_read_metadata(compiled.tree, load, words)
 
 
-def _declared(load: Load, types: Mapping[str, JobType]) -> tuple[policy.Compiled, metadata.Metadata, list[Diagnostic]]:
+def _declared(load: Load, words: checker.Words) -> tuple[policy.Compiled, metadata.Metadata, list[Diagnostic]]:
     """A rule in YAML, by the tree that it stands for."""
-    form = declarative.read(load.text, types)
+    form = declarative.read(load.text, words.jobs)
     facts, found = metadata.read(form.make(), load.text, load.rule)
     found = [*form.problems, *map(declarative.in_yaml, found)]
     try:
@@ -123,17 +123,18 @@ def _declared(load: Load, types: Mapping[str, JobType]) -> tuple[policy.Compiled
     return compiled, form.facts(facts, load.text), found
 
 
-def _read_metadata(tree: ast.Module, load: Load) -> tuple[metadata.Metadata, list[Diagnostic]]:
+def _read_metadata(tree: ast.Module, load: Load, words: checker.Words) -> tuple[metadata.Metadata, list[Diagnostic]]:
     """What a rule, or a breakpoint, in Python says of itself."""
     if breakpoints.is_breakpoint(load.rule):
-        return breakpoints.read(tree, load.text)
+        entries = [name for name, function in words.functions.items() if function.entry]
+        return breakpoints.read(tree, load.text, entries)
     return metadata.read(tree, load.text, load.rule)
 
 
-def _metadata_problems(load: Load) -> list[Diagnostic]:
+def _metadata_problems(load: Load, words: checker.Words) -> list[Diagnostic]:
     """What else is wrong with a file whose code is refused, so that its author hears of everything at once."""
     try:
-        return _read_metadata(ast.parse(load.text), load)[1]
+        return _read_metadata(ast.parse(load.text), load, words)[1]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []  # the policy has said that it is no Python
 
@@ -210,7 +211,7 @@ class Book:
             What it says of itself, and warnings; or None, and what is wrong with it.
         """
         try:
-            compiled = Compiled(load, self._words, self._types)
+            compiled = Compiled(load, self._words)
         except Rejected as error:
             return None, error.diagnostics[:100]
         self.compiled[load.digest] = compiled

@@ -239,9 +239,13 @@ class Breakpoints:
             first: the number of the slice's first entry.
         """
         id = run.id if run is not None else ""
+        step = -1  # where it stops, because somebody steps through it
         if piece.entries and (id in self.stepping or (first == 1 and task.id in self.stepping)):
-            return Cut(0, STEP)
+            over = piece.entries[0].name == "load" and STEP in await patiently(lambda: self._store.passed(id, first))
+            step = 1 if over else 0
         for at, intent in enumerate(piece.entries):
+            if at == step:
+                return Cut(at, STEP)
             candidates = self.before(task.name, intent.name)
             if candidates:
                 entry = wire.EntrySubject(rule, id, first + at, intent.name, intent.args, intent.line)

@@ -117,7 +117,7 @@ class Driver:
             return
         change = Change()
         self.write(live, decision, change, piece)
-        self.commit(change, lambda: self._committed(live, decision))
+        self.commit(change, lambda: self.committed(live, decision))
 
     def write(self, live: LiveRun, decision: Decision, change: Change, piece: wire.Slice | None) -> None:
         """Put a decision into a change, and into memory."""
@@ -151,7 +151,8 @@ class Driver:
                 (run.id, transitions.log_line(at, entry.seq, entry.text, entry.fields)) for entry in piece.logs
             ]
 
-    def _committed(self, live: LiveRun, decision: Decision) -> None:
+    def committed(self, live: LiveRun, decision: Decision) -> None:
+        """A decision is durable."""
         self.carry_out(live, decision)
         self._observers.run(decision.run)
 
@@ -276,7 +277,7 @@ class Driver:
 
         def then() -> None:
             done()
-            self._committed(live, decision)
+            self.committed(live, decision)
 
         self.commit(change, then)
 
@@ -344,7 +345,7 @@ class Driver:
         """Commit a decision, together with `change`, and carry it out; returns when it is durable."""
         change = change or Change()
         self.write(live, decision, change, None)
-        await self.submit(change, lambda: self._committed(live, decision))
+        await self.submit(change, lambda: self.committed(live, decision))
 
 
 def _nobody(_: Iterable[Task]) -> None:

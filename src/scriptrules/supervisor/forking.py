@@ -11,17 +11,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from scriptrules.errors import BadTask, NotFound
+from scriptrules.errors import NotFound
 from scriptrules.journal import CutRecord, EndRecord, Record
 from scriptrules.model import Control, Entry, EntryState, Failure, Run, RunState
-from scriptrules.sandbox.wire import ReceivedTask
 from scriptrules.store.protocol import SecretUse
 from scriptrules.supervisor.decision import Decision, Replay, begin_timeout
-from scriptrules.supervisor.entries import child_of, is_generated, is_outstanding
-from scriptrules.supervisor.interventions import complete, given_to_wait
+from scriptrules.supervisor.entries import is_outstanding
+from scriptrules.supervisor.interventions import result_of
 from scriptrules.supervisor.limits import Admission, occupy
-
-RESULTLESS = frozenset({"sleep", "sleep_until", "hold", "save"})  # functions that give a script nothing
 
 
 def on_fork(
@@ -52,7 +49,7 @@ def on_fork(
     """
     if not 0 < seq <= len(entries):
         raise NotFound(f"Run {run.id} has no entry {seq}; it has {len(entries)}. See `scriptrules show {run.id}`.")
-    result = _result(entries[seq - 1], entries, msgspec.json.decode(value))
+    result = result_of(entries[seq - 1], entries, msgspec.json.decode(value))
     # It is as old as the original: the first slice sees the time at which that began.
     made = Run(
         fork, run.rule, run.task, digest, RunState.QUEUED, now, run.created,
@@ -72,22 +69,3 @@ def on_fork(
     else:
         occupy(decision, admission, now)
     return decision
-
-
-def _result(entry: Entry, entries: Sequence[Entry], given: object) -> object:
-    if entry.name == "wait":
-        return {"given": given_to_wait(entry, entries, given)}
-    if entry.name == "run":
-        return complete(entry, given)
-    if is_generated(entry):
-        result = complete(entry, given)
-        whole = {"status": result["status"], "reason": result.get("reason")}
-        return {**result, "task": child_of(entry), "tree": whole}
-    if entry.name in RESULTLESS and given is not None:
-        raise BadTask(f"{entry.name}() gives nothing, so its result is null. Fork at an entry that gives something.")
-    if entry.name == "receive":
-        try:
-            return msgspec.json.decode(msgspec.json.encode(given), type=ReceivedTask)
-        except msgspec.ValidationError as error:
-            raise BadTask(f'receive() gives a task: {error}. Write {{"name": …, "data": {{…}}}}.') from None
-    return given

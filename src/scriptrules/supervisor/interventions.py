@@ -9,6 +9,7 @@ import msgspec
 from scriptrules.errors import BadTask, NotPossible
 from scriptrules.journal import (
     DONE_AT_ONCE,
+    NOTHING,
     AgainRecord,
     CutRecord,
     EditRecord,
@@ -28,6 +29,7 @@ from scriptrules.model import (
     TaskState,
     execution_key,
 )
+from scriptrules.sandbox.wire import ReceivedTask
 from scriptrules.store.protocol import Wake
 from scriptrules.supervisor.arguments import WorkerLied, run_args, wait_args
 from scriptrules.supervisor.decision import (
@@ -58,6 +60,8 @@ from scriptrules.supervisor.entries import (
 from scriptrules.supervisor.limits import Admission, occupy
 from scriptrules.supervisor.references import secrets_in
 from scriptrules.supervisor.transitions import carry_out, generated
+
+RESULTLESS = frozenset({"sleep", "sleep_until", "hold", "save"})  # functions that give a script nothing
 
 
 def on_cancel(run: Run, entries: Sequence[Entry], now: int) -> Decision:
@@ -216,17 +220,14 @@ def _carry_out_held(
     decision: Decision, entries: Sequence[Entry], task: Task, held: Entry, now: int, setting: Setting, step: bool
 ) -> None:
     """Do what an entry says that the run was held before."""
-    decision.records.append(HoldRecord(now, held.seq))
     waited = any(came_from_outside(entry, entries) for entry in entries[:-1])
     child = carry_out(decision, task, held.name, held.effective, held.seq, now, waited, setting)
-    if child is None:
-        if held.name in DONE_AT_ONCE:
-            decision.records.append(EndRecord(now, held.seq, EntryState.DONE))
-        return
-    if step and child.state is TaskState.NEW:
-        decision.tasks[-1] = msgspec.structs.replace(child, state=TaskState.HELD, reason="step")
+    known = generated(child) if child is not None else NOTHING
+    decision.records.append(HoldRecord(now, held.seq, result=known))
     if held.name in DONE_AT_ONCE:
-        decision.records.append(EndRecord(now, held.seq, EntryState.DONE, generated(child)))
+        decision.records.append(EndRecord(now, held.seq, EntryState.DONE, known))
+    if step and child is not None and child.state is TaskState.NEW:
+        decision.tasks[-1] = msgspec.structs.replace(child, state=TaskState.HELD, reason="step")
 
 
 def on_edit(run: Run, entries: Sequence[Entry], task: Task, args: bytes, now: int, setting: Setting) -> Decision:
@@ -263,15 +264,13 @@ def on_answer(
 
     Raises:
         NotPossible: the run is held at no such entry.
-        BadTask: a wait needs another number of results.
+        BadTask: this cannot be a result of it.
     """
     entry = _answerable(run, entries, seq, setting)
-    given = msgspec.json.decode(value)
-    if entry.name == "wait":
-        result: object = {"given": given_to_wait(entry, entries, given)}
-    else:
-        result = complete(entry, given) if entry.name in ("run", "emit", "return") else given
-    decision = Decision(run)
+    result = result_of(entry, entries, msgspec.json.decode(value))
+    decision = Decision(run, done=outstanding(run, [entry], entries))
+    if is_begun(entry) and entry.name == "call":
+        decision.effects.append(Cancel(child_of(entry)))  # nobody waits for it any more
     raw = msgspec.Raw(msgspec.json.encode(result))
     decision.records.append(EndRecord(now, entry.seq, EntryState.DONE, raw))
     move(decision, RunState.QUEUED, now, error=None)
@@ -309,7 +308,30 @@ def _answerable(run: Run, entries: Sequence[Entry], seq: int | None, setting: Se
     return candidates[0]
 
 
-def given_to_wait(entry: Entry, entries: Sequence[Entry], given: object) -> list[dict[str, object]]:
+def result_of(entry: Entry, entries: Sequence[Entry], given: object) -> object:
+    """What somebody gives as the result of an entry, as the journal keeps it; raises BadTask where it can be none."""
+    if entry.name == "wait":
+        return {"given": _given_to_wait(entry, entries, given)}
+    if entry.name == "run":
+        return _complete(entry, given)
+    if is_generated(entry):
+        result = _complete(entry, given)
+        whole = {"status": result["status"], "reason": result.get("reason")}
+        return {**result, "task": child_of(entry), "tree": whole}
+    if entry.name in RESULTLESS and given is not None:
+        raise BadTask(f"{entry.name}() gives nothing, so its result is null. Choose an entry that gives something.")
+    if entry.name == "receive":
+        taken = msgspec.json.decode(entry.result, type=ReceivedTask) if entry.result else None
+        try:
+            made = msgspec.json.decode(msgspec.json.encode(given), type=ReceivedTask)
+            msgspec.json.decode(made.data, type=dict[str, object])
+            return made if taken is None else msgspec.structs.replace(taken, name=made.name, data=made.data)
+        except msgspec.ValidationError as error:
+            raise BadTask(f'receive() gives a task: {error}. Write {{"name": …, "data": {{…}}}}.') from None
+    return given
+
+
+def _given_to_wait(entry: Entry, entries: Sequence[Entry], given: object) -> list[dict[str, object]]:
     """What somebody answers in place of everything that a wait waits for."""
     args = wait_args(entry.args)
     results = given if isinstance(given, list) else [given]
@@ -319,11 +341,11 @@ def given_to_wait(entry: Entry, entries: Sequence[Entry], given: object) -> list
     completed = []
     for seq, result in zip(targets, results, strict=True):
         target = entries[seq - 1]
-        completed.append({**complete(target, result), "seq": seq, "name": name_of(target)})
+        completed.append({**_complete(target, result), "seq": seq, "name": name_of(target)})
     return completed
 
 
-def complete(entry: Entry, given: object) -> dict[str, object]:
+def _complete(entry: Entry, given: object) -> dict[str, object]:
     """A result as an entry of this kind keeps it."""
     fields = given if isinstance(given, dict) and "status" in given else {}
     if is_generated(entry):

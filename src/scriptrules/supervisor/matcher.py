@@ -6,7 +6,8 @@ order when there is room. So a flood of tasks costs disk and not memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 
 import msgspec
 import structlog
@@ -22,6 +23,7 @@ from scriptrules.supervisor.background import Background, Observers, patiently
 from scriptrules.supervisor.breakpoints import Breakpoints
 from scriptrules.supervisor.decision import Decision, Setting
 from scriptrules.supervisor.driver import Driver
+from scriptrules.supervisor.exclusive import Exclusive
 from scriptrules.supervisor.limits import Admission, RunLimits
 from scriptrules.supervisor.live import LiveRun, LiveRuns
 from scriptrules.supervisor.matching import on_taken, view_of
@@ -76,9 +78,12 @@ class Matcher:
         self._clock = clock
         self._background = background
         self._observers = observers
-        self._matching: dict[str, Task] = {}
+        self._matching: dict[str, Passage] = {}
         self._announced: set[str] = set()  # tasks on their way to the disk, which will be offered
         self._decided: set[str] = set()  # tasks that have left matching while the store was being read
+        self._moving: set[str] = set()  # tasks whose next state is on its way to the disk
+        self._claims = Exclusive()
+        self._claimed: set[str] = set()  # tasks that somebody is about to move, so that they are not matched
         self._behind = True  # tasks in state new are in the store that are not in memory
         self._reading = False
 
@@ -86,7 +91,7 @@ class Matcher:
         """Have durable tasks matched, as far as there is room; the rest is found in the store later."""
         for task in tasks:
             self._announced.discard(task.id)
-            if self._behind or len(self._matching) >= MATCHING_MAX:
+            if self._behind or len(self._matching) >= MATCHING_MAX or task.id in self._claimed:
                 self._behind = True
             else:
                 self._take(Passage(task))
@@ -112,6 +117,9 @@ class Matcher:
                 self._behind = True
             for task in tasks:
                 if task.id not in self._matching and task.id not in self._announced and task.id not in self._decided:
+                    if task.id in self._claimed:
+                        self._behind = True
+                        continue
                     if len(self._matching) >= MATCHING_MAX:
                         self._behind = True
                         break
@@ -123,7 +131,7 @@ class Matcher:
     def _take(self, passage: Passage) -> None:
         """Have a task judged by breakpoints, and then matched."""
         task = passage.task
-        self._matching[task.id] = task
+        self._matching[task.id] = passage
         if self._breakpoints.on_tasks(task.name):
             self._background.spawn(self._judge(passage))
         else:
@@ -136,8 +144,8 @@ class Matcher:
         while version != self._breakpoints.version:
             version = self._breakpoints.version
             reason = await self._breakpoints.holds_task(passage.task)
-        if passage.task.id not in self._matching:
-            return  # somebody has cancelled it meanwhile
+        if not self._is_on_its_way(passage):
+            return
         if reason is not None:
             await self._hold(passage.task, reason)
             return
@@ -147,6 +155,7 @@ class Matcher:
     def _match(self, passage: Passage) -> None:
         """Have a task matched, and the first slice of each run executed."""
         task = passage.task
+        passage.cuts, passage.cuts_judged = {}, -1  # those of other slices
         view = view_of(task)
         now = 0
 
@@ -162,10 +171,10 @@ class Matcher:
 
     def _taken(self, worker: Worker, passage: Passage, taken: wire.Taken, now: int) -> None:
         task = passage.task
-        current = self._matching.get(task.id)
-        if current is None or taken.epoch != self._pool.epoch or taken.problem is not None:
+        current = self._is_on_its_way(passage)
+        if not current or taken.epoch != self._pool.epoch or taken.problem is not None:
             self._drop_slices(worker, taken)
-        if current is None:
+        if not current:
             return
         if taken.epoch != self._pool.epoch:
             self._take(passage)
@@ -229,6 +238,7 @@ class Matcher:
         note_match(task, matched.move, (live.run for live, _ in lives), change)
         self._breakpoints.stop_stepping(task.id, change)
         change.ends = []  # the task's next state counts them already
+        self._moving.add(task.id)
         self._driver.commit(change, lambda: self._matched(matched.move, task, lives))
 
     def _controls_of(self, task: Task, taken: wire.Taken) -> tuple[dict[str, Control], dict[str, Admission]]:
@@ -278,6 +288,7 @@ class Matcher:
     def _leave(self, task: Task) -> None:
         """The task's next state is durable."""
         self._matching.pop(task.id, None)
+        self._moving.discard(task.id)
         if self._reading:
             self._decided.add(task.id)
 
@@ -292,13 +303,18 @@ class Matcher:
         """A filter raised, or hit a limit: the task is held, and a rule that does so again is quarantined."""
         where = f", line {problem.error.line}" if problem.error.line else ""
         why = f"{problem.kind}: rule {problem.rule}{where}: {problem.error.type}: {problem.error.message}"
-        if problem.kind == "match_limit" and not await self._rules.strike(problem.rule, why):
+        quarantined = problem.kind != "match_limit" or await self._rules.strike(problem.rule, why)
+        if not self._is_on_its_way(passage):
+            return
+        if not quarantined:
             self._take(passage)
         else:
             await self._hold(passage.task, why)
 
     async def _lost_task(self, passage: Passage, loss: Loss) -> None:
         """The worker that had the task is gone, perhaps because of one of the task's rules."""
+        if not self._is_on_its_way(passage):
+            return
         ack, how = loss.ack, loss.how
         if ack is not None and (
             ack.rule in passage.condemned or not self._rules.can_match(ack.rule, passage.task.name)
@@ -315,7 +331,10 @@ class Matcher:
             passage.condemned[ack.rule] = Failure("LimitExceeded", f"the worker was {how}", line=line, code="SR601")
         elif ack is not None:
             why = f"match_limit: rule {ack.rule}: its filter did not end; the worker was {how}"
-            if await self._rules.strike(ack.rule, why):
+            quarantined = await self._rules.strike(ack.rule, why)
+            if not self._is_on_its_way(passage):
+                return
+            if quarantined:
                 await self._hold(passage.task, why)
                 return
         self._take(passage)
@@ -324,8 +343,35 @@ class Matcher:
         log.warning("task.held", task=task.id, name=task.name, reason=reason)
         await self.move(task, TaskState.HELD, reason)
 
-    async def move(self, task: Task, state: TaskState, reason: str | None, change: Change | None = None) -> None:
-        """Give a task that is not on its way through matching its next state, together with `change`."""
+    def _is_on_its_way(self, passage: Passage) -> bool:
+        """Whether matching still decides on a task: nobody has cancelled it, and nothing was decided yet."""
+        return self._matching.get(passage.task.id) is passage and passage.task.id not in self._moving
+
+    @asynccontextmanager
+    async def claimed(self, id: str) -> AsyncIterator[Task | None]:
+        """A task as it is, while nobody else can move it: neither matching nor another who asks for something."""
+        async with self._claims(id):
+            self._claimed.add(id)
+            try:
+                if id in self._moving:
+                    await self._driver.submit(Change())  # what was decided before is durable when this is
+                elif self._matching.pop(id, None) is not None:
+                    self._behind = True  # whoever does not move it leaves it to be found in the store
+                yield await self._store.task(id)
+            finally:
+                self._claimed.discard(id)
+                if self._behind:
+                    self.refill()
+
+    async def move(
+        self,
+        task: Task,
+        state: TaskState,
+        reason: str | None,
+        change: Change | None = None,
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Give a task that is claimed, or in matching, its next state, together with `change`, and call `then`."""
         if state not in TASK[task.state]:
             raise NotPossible(f"Task {task.id} is {task.state}; it cannot become {state}.")
         now = self._clock()
@@ -333,11 +379,20 @@ class Matcher:
             self.announce([task])
         change = change or Change()
         change.moves.append(TaskMove(task.id, state, now, reason))
-        await self._driver.submit(change)
-        self._leave(task)
+        self._moving.add(task.id)
         moved = replace(task, state=state, since=now, reason=reason)
-        self._observers.task(moved)
-        if state is TaskState.NEW:
-            self.offer([moved])
+
+        def durable() -> None:
+            self._moved(moved)
+            then()
+
+        await self._driver.submit(change, durable)
+
+    def _moved(self, task: Task) -> None:
+        self._leave(task)
+        self._claimed.discard(task.id)
+        self._observers.task(task)
+        if task.state is TaskState.NEW:
+            self.offer([task])
         elif self._behind:
             self.refill()

@@ -366,7 +366,7 @@ class Supervisor:
         for reason in ("unresolved", "ambiguous"):
             cursor: str | None = None
             while tasks := await self.store.tasks(Filter(state="held", reason=reason, cursor=cursor, limit=PAGE)):
-                await asyncio.gather(*(self.matcher.move(task, TaskState.NEW, None) for task in tasks))
+                await asyncio.gather(*(self.verbs.match_again(task.id, reason) for task in tasks))
                 cursor = tasks[-1].id
 
 

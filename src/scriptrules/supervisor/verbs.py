@@ -6,6 +6,10 @@ done for a request is not done again when the request is repeated.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
 import msgspec
 
 from scriptrules import journal
@@ -14,7 +18,7 @@ from scriptrules.errors import BadTask, NotFound, NotPossible
 from scriptrules.model import RUN_FINAL, Control, EntryState, Run, RunState, Task, TaskState
 from scriptrules.store.protocol import Audit, Change, Filter, Pass, Store
 from scriptrules.supervisor import interventions
-from scriptrules.supervisor.breakpoints import Breakpoints, held_by
+from scriptrules.supervisor.breakpoints import STEP, Breakpoints, held_by
 from scriptrules.supervisor.decision import Decision, Setting
 from scriptrules.supervisor.driver import Driver
 from scriptrules.supervisor.entries import about_to_be_given, effective_of
@@ -91,10 +95,10 @@ class Verbs:
             decision = interventions.on_cancel(live.run, live.entries, self._clock())
             await self._decide(live, decision, ask)
             return
-        task = await self._task(id)
-        if task.state in (TaskState.NEW, TaskState.HELD):
-            await self._move(task, TaskState.CANCELLED, ask)
-            return
+        async with self._claimed(id) as task:
+            if task.state in (TaskState.NEW, TaskState.HELD):
+                await self._move(task, TaskState.CANCELLED, ask)
+                return
         runs = [run for run in await self._store.runs(Filter(task=id, limit=PAGE)) if run.state not in RUN_FINAL]
         if not runs:
             raise NotPossible(f"Task {id} is {task.state} already.")
@@ -122,21 +126,27 @@ class Verbs:
         if id.startswith("r"):
             await self._resume_run(id, ask, step)
             return
-        task = await self._task(id)
-        if task.state not in (TaskState.HELD, TaskState.UNMATCHED):
-            held = await self._store.runs(Filter(task=id, state="held", limit=PAGE))
-            if not held:
-                raise NotPossible(f"Task {id} is {task.state}, not held.")
-            for run in held:
-                await self._resume_run(run.id, ask, step)
-            return
-        change = Change()
-        breakpoint = held_by(task.reason)
-        if breakpoint is not None:
-            change.passes.append(Pass(id, 0, breakpoint))
-        if step:
-            self._breakpoints.step(id, change)
-        await self._move(task, TaskState.NEW, ask, change)
+        async with self._claimed(id) as task:
+            if task.state in (TaskState.HELD, TaskState.UNMATCHED):
+                change = Change()
+                breakpoint = held_by(task.reason)
+                if breakpoint is not None:
+                    change.passes.append(Pass(id, 0, breakpoint))
+                if step:
+                    self._breakpoints.step(id, change)
+                await self._move(task, TaskState.NEW, ask, change)
+                return
+        held = await self._store.runs(Filter(task=id, state="held", limit=PAGE))
+        if not held:
+            raise NotPossible(f"Task {id} is {task.state}, not held.")
+        for run in held:
+            await self._resume_run(run.id, ask, step)
+
+    async def match_again(self, id: str, reason: str) -> None:
+        """Have a task that is held for this reason matched again; by the engine itself."""
+        async with self._matcher.claimed(id) as task:
+            if task is not None and task.state is TaskState.HELD and task.reason == reason:
+                await self._matcher.move(task, TaskState.NEW, None)
 
     async def _resume_run(self, id: str, ask: Ask, step: bool) -> None:
         live = await self._live.get(id)
@@ -145,6 +155,8 @@ class Verbs:
         change = Change(passes=self._passes_of(live))
         if step:
             self._breakpoints.step(id, change)
+            # What is stepped over is carried out by itself; only a load is read within the slice that it begins.
+            change.passes += [Pass(id, entry.seq, STEP) for entry in live.entries[-1:] if entry.name == "load"]
         decision = interventions.on_resume(live.run, live.entries, live.task, self._clock(), self._setting, step)
         await self._decide(live, decision, ask, change)
 
@@ -174,13 +186,13 @@ class Verbs:
             decision = interventions.on_edit(live.run, live.entries, live.task, after, self._clock(), self._setting)
             await self._decide(live, decision, ask, None, before=msgspec.Raw(before), after=msgspec.Raw(after))
             return
-        task = await self._task(id)
-        if task.state is not TaskState.HELD:
-            raise NotPossible(f"Task {id} is {task.state}; only the data of held tasks can be edited.")
-        after = _merged(task.data, data) if merge else data
-        now = self._clock()
-        audit = ask.audit(now, id, before=msgspec.Raw(task.data), after=msgspec.Raw(after))
-        await self._driver.submit(Change(edits=[(id, after)], audit=audit))
+        async with self._claimed(id) as task:
+            if task.state is not TaskState.HELD:
+                raise NotPossible(f"Task {id} is {task.state}; only the data of held tasks can be edited.")
+            after = _merged(task.data, data) if merge else data
+            now = self._clock()
+            audit = ask.audit(now, id, before=msgspec.Raw(task.data), after=msgspec.Raw(after))
+            await self._driver.submit(Change(edits=[(id, after)], audit=audit))
 
     async def answer(self, id: str, value: bytes, seq: int | None, ask: Ask) -> None:
         """Supply the result of what a run is held at; with the id of a called task, its answer.
@@ -193,21 +205,25 @@ class Verbs:
             NotFound, NotPossible, BadTask: there is none, or nothing that could be answered so.
         """
         if id.startswith("t"):
-            task = await self._task(id)
-            if task.reply is None or task.parent is None or task.state is not TaskState.HELD:
-                raise NotPossible(f"Task {id} is {task.state}; only a held task that was called can be answered.")
-            await self._answer_call(task.parent, task.reply, value, ask)
-            await self._move(task, TaskState.DROPPED, ask)
+            async with self._claimed(id) as task:
+                if task.reply is None or task.parent is None or task.state is not TaskState.HELD:
+                    raise NotPossible(f"Task {id} is {task.state}; only a held task that was called can be answered.")
+                await self._answer_call(task, task.parent, task.reply, value, ask)
             return
         live = await self._live.get(id)
         decision = interventions.on_answer(live.run, live.entries, value, seq, self._clock(), self._setting)
         change = Change(passes=self._passes_of(live))
         await self._decide(live, decision, ask, change, result=msgspec.Raw(value))
 
-    async def _answer_call(self, caller: str, seq: int, value: bytes, ask: Ask) -> None:
+    async def _answer_call(self, task: Task, caller: str, seq: int, value: bytes, ask: Ask) -> None:
         live = await self._live.get(caller)
-        decision = interventions.on_call_answered(live.run, live.entries, seq, value, self._clock())
-        await self._decide(live, decision, ask, None, result=msgspec.Raw(value))
+        now = self._clock()
+        decision = interventions.on_call_answered(live.run, live.entries, seq, value, now)
+        given = msgspec.Raw(value)
+        change = Change(audit=ask.audit(now, caller, result=given) + ask.audit(now, task.id, result=given))
+        self._driver.write(live, decision, change, None)
+        then = partial(self._driver.committed, live, decision)
+        await self._matcher.move(task, TaskState.DROPPED, None, change, then)
 
     async def drop(self, id: str, ask: Ask) -> None:
         """End a held task without having its rules asked, or a held run where it stands.
@@ -221,10 +237,10 @@ class Verbs:
                 raise NotPossible(f"Run {id} is {live.run.state}, not held.")
             await self.cancel(id, ask)
             return
-        task = await self._task(id)
-        if task.state is not TaskState.HELD:
-            raise NotPossible(f"Task {id} is {task.state}, not held.")
-        await self._move(task, TaskState.DROPPED, ask)
+        async with self._claimed(id) as task:
+            if task.state is not TaskState.HELD:
+                raise NotPossible(f"Task {id} is {task.state}, not held.")
+            await self._move(task, TaskState.DROPPED, ask)
 
     # ---- retry
 
@@ -342,8 +358,17 @@ class Verbs:
         change.audit += ask.audit(self._clock(), task.id)
         await self._matcher.move(task, state, None, change)
 
+    @asynccontextmanager
+    async def _claimed(self, id: str) -> AsyncIterator[Task]:
+        """A task that nobody else moves meanwhile; raises NotFound where there is none."""
+        async with self._matcher.claimed(id) as task:
+            yield self._there(id, task)
+
     async def _task(self, id: str) -> Task:
-        task = await self._store.task(id)
+        return self._there(id, await self._store.task(id))
+
+    @staticmethod
+    def _there(id: str, task: Task | None) -> Task:
         if task is None:
             raise NotFound(f"There is no task {id}. List them with `scriptrules tasks`.")
         return task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Annotated
 
 import msgspec
@@ -10,6 +11,7 @@ from starlette.responses import Response
 
 from scriptrules import clock, errors, intake
 from scriptrules.supervisor import bulk, shapes
+from scriptrules.supervisor.exclusive import Exclusive
 from scriptrules.supervisor.verbs import Ask
 from scriptrules.web.answers import Page, answer
 from scriptrules.web.operations import Operation, Site
@@ -122,6 +124,7 @@ class _Verbs:
         self._supervisor = site.supervisor
         self._verbs = site.supervisor.verbs
         self._store = site.supervisor.store
+        self._requests = Exclusive()
         config = site.supervisor.config
         self._body_max = config.server.body_max
         self._payload_max, self._depth_max = config.sandbox.payload_max, config.sandbox.depth_max
@@ -133,8 +136,9 @@ class _Verbs:
             raise errors.NotFound(f"{id[:60]} is not the id of one of the {kind}.")
         settings = decode_body(await read_body(request, self._body_max), _BODIES[verb][0])
         ask = Ask(verb, who_of(request, settings.who), settings.request_id)
-        if not await self._verbs.was_done(ask, id):
-            await self._do(id, ask, settings)
+        async with self._once(ask):
+            if not await self._verbs.was_done(ask, id):
+                await self._do(id, ask, settings)
         return await self._shown(id)
 
     async def _do(self, id: str, ask: Ask, settings: VerbIn | BulkIn) -> None:
@@ -164,7 +168,9 @@ class _Verbs:
         settings = decode_body(await read_body(request, self._body_max), ForkIn)
         ask = Ask("fork", who_of(request, settings.who), settings.request_id)
         run, result = str(request.path_params["id"]), bytes(settings.result)
-        return await self._shown(await self._verbs.fork(run, settings.seq, result, settings.pinned, ask))
+        async with self._once(ask):
+            fork = await self._verbs.fork(run, settings.seq, result, settings.pinned, ask)
+        return await self._shown(fork)
 
     async def many(self, request: Request) -> Response:
         verb = request.url.path.split("/")[-1]
@@ -178,16 +184,22 @@ class _Verbs:
         )
         if settings.dry_run:
             return answer(await bulk.count(self._store, verb, selection))
-        outcome = await bulk.carry_out(
-            self._store,
-            self._verbs,
-            selection,
-            Ask(verb, who_of(request, settings.who), settings.request_id),
-            lambda id, ask: self._do(id, ask, settings),
-            self._supervisor.driver.submit,
-            self._supervisor.clock(),
-        )
+        asked = Ask(verb, who_of(request, settings.who), settings.request_id)
+        async with self._once(asked):
+            outcome = await bulk.carry_out(
+                self._store,
+                self._verbs,
+                selection,
+                asked,
+                lambda id, ask: self._do(id, ask, settings),
+                self._supervisor.driver.submit,
+                self._supervisor.clock(),
+            )
         return answer(outcome)
+
+    def _once(self, ask: Ask) -> AbstractAsyncContextManager[None]:
+        """A request that is repeated while it is being carried out waits for the first one."""
+        return nullcontext() if ask.request is None else self._requests(ask.request)
 
     async def audit(self, request: Request) -> Response:
         query = read_query(request, AuditQuery)

@@ -1,0 +1,236 @@
+"""Where breakpoints, waiting, variables, limits and forks meet: against a real server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from serving import Problem, Server, appending_program, eventually, project
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Server]:
+    with project() as server:
+        program, record = appending_program(server)
+        server.config(f'[sandbox]\nworkers = 2\n[hosts.local]\nexecutor = "process"\nprograms = ["{program}"]\n')
+        server.program, server.record = program, record  # type: ignore[attr-defined]
+        server.start()
+        yield server
+
+
+@pytest.fixture
+def server(shared: Server) -> Iterator[Server]:
+    yield shared
+    for one in shared.get("/api/breakpoints")["items"]:
+        shared.request("DELETE", f"/api/breakpoints/{one['name']}")
+
+
+def post(server: Server, path: str, **body: Any) -> Any:
+    return server.request("POST", path, json.dumps(body).encode())
+
+
+def hold_at(server: Server, on: str, at: str = "task", **more: Any) -> str:
+    return str(post(server, "/api/breakpoints", on=[on], at=at, **more)["name"])
+
+
+def rule(server: Server, name: str, text: str) -> None:
+    server.rule(name, text)
+    eventually(lambda: name in {one["rule"] for one in server.get("/api/rules")["items"]}, f"the rule {name}")
+
+
+def go_on(server: Server, id: str, verb: str = "resume", **body: Any) -> None:
+    post(server, f"/api/{'runs' if id.startswith('r') else 'tasks'}/{id}/{verb}", **body)
+
+
+def stops(server: Server, task: str, verb: str = "resume", most: int = 12) -> list[str]:
+    """At which entries a run is held, each time that it goes on by a verb."""
+    seen = []
+    for _ in range(most):
+        run = server.wait_run(task, {"held", "done", "failed", "cancelled"})
+        if run["state"] != "held":
+            return [*seen, run["state"]]
+        entries = server.entries(run["id"])
+        seen.append(f"{len(entries)}:{entries[-1]['name']}" if entries else "0")
+        go_on(server, run["id"], verb)
+        eventually(lambda was=run: server.get(f"/api/runs/{was['id']}")["since"] != was["since"], "it went on")
+    return [*seen, "still held"]
+
+
+def test_a_task_that_two_resume_at_once_has_one_run(server: Server) -> None:
+    rule(server, "once", 'on = "once"\ndef main(n):\n    emit("one.more", n=n)\n')
+    hold_at(server, "once")
+    ids = server.send_many([{"name": "once", "data": {"n": n}} for n in range(60)])
+    for id in ids:
+        server.wait_task(id, {"held"})
+    problems = []
+
+    def resume(id: str) -> None:
+        try:
+            go_on(server, id)
+        except Problem as problem:
+            problems.append(problem.status)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(resume, [id for id in ids for _ in range(4)]))
+    for id in ids:
+        server.wait_task(id)
+    counts = {len(server.all("runs", task=id)) for id in ids}
+    assert counts == {1}
+    assert set(problems) <= {409}
+
+
+def test_a_task_that_is_dropped_and_resumed_at_once_is_one_of_both(server: Server) -> None:
+    rule(server, "both", 'on = "both"\ndef main(n):\n    emit("one.more", n=n)\n')
+    hold_at(server, "both")
+    ids = server.send_many([{"name": "both", "data": {"n": n}} for n in range(60)])
+    for id in ids:
+        server.wait_task(id, {"held"})
+    ok: dict[str, list[str]] = {id: [] for id in ids}
+    problems: list[int] = []
+
+    def do(what: tuple[str, str]) -> None:
+        id, verb = what
+        try:
+            go_on(server, id, verb)
+            ok[id].append(verb)
+        except Problem as problem:
+            problems.append(problem.status)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(do, [(id, verb) for id in ids for verb in ("drop", "resume", "cancel")]))
+    assert set(problems) <= {409}
+    for id in ids:
+        task = server.wait_task(id)
+        states = [run["state"] for run in server.all("runs", task=id)]
+        assert ok[id] in (["drop"], ["cancel"], ["resume"], ["resume", "cancel"], ["cancel", "resume"]), task
+        assert len(states) <= 1
+        if len(ok[id]) == 1:
+            assert (task["state"], states) in (("dropped", []), ("cancelled", []), ("done", ["done"])), ok[id]
+        else:
+            assert (task["state"], states) in (("cancelled", []), ("cancelled", ["cancelled"])), ok[id]
+
+
+def test_steps_go_over_loads_and_saves(server: Server) -> None:
+    server.request("PUT", "/api/variables/colour", b'{"value": "red"}')
+    text = """on = "steps"
+def main():
+    save("a", 1)
+    c = load("colour")
+    save("b", c)
+    sleep(0.01)
+    return load("a")
+"""
+    rule(server, "steps", text)
+    hold_at(server, "steps")
+    id = server.send("steps")
+    server.wait_task(id, {"held"})
+    go_on(server, id, "step")
+    assert stops(server, id, "step") == ["1:save", "2:load", "3:save", "4:sleep", "5:load", "done"]
+
+
+PLACES = ["load", "save", "emit", "run", "wait", "sleep", "sleep_until", "receive", "call", "hold", "return"]
+
+
+@pytest.mark.parametrize(
+    "at",
+    [f"before:{name}" for name in PLACES]
+    + [f"after:{name}" for name in PLACES if name not in ("load", "save", "return")],
+)
+def test_every_place_holds_once(server: Server, at: str) -> None:
+    server.request("PUT", "/api/variables/colour", b'{"value": "red"}')
+    rule(server, "proc", 'on = "proc"\ndef main(x):\n    return x\n')
+    rule(
+        server,
+        "places",
+        f"""on = "places"
+def main():
+    save("a", 1)
+    c = load("colour")
+    h = emit("leaf", c=c)
+    run("local", "job", {server.program!r}, args=[{str(server.record)!r}, "1"])
+    wait("job")
+    wait(h)
+    sleep(0.01)
+    sleep_until(now())
+    r = receive("places.in")
+    v = call("proc", x=r["x"])
+    hold("look")
+    return [Task("leaf", v=v), Task("leaf", v=2)]
+""",
+    )
+    hold_at(server, "places", at)
+    id = server.send("places")
+    server.send("places.in", x=5)
+    seen = stops(server, id)
+    assert seen[-1] == "done"
+    assert len(seen) > 2, "the breakpoint itself, and hold()"
+    assert len(server.all("tasks", parent=server.run_of(id)["id"])) == 4
+
+
+@pytest.mark.parametrize(
+    ("at", "says"),
+    [
+        ("after:load", "does not stop to get the result of load"),
+        ("after:save", "before:save"),
+        ("before:runn", "did you mean 'run'?"),
+        ("before:log", "Runs have no entry 'log'"),
+    ],
+)
+def test_a_place_where_nothing_would_ever_stop_is_refused(server: Server, at: str, says: str) -> None:
+    with pytest.raises(Problem) as caught:
+        hold_at(server, "**", at)
+    assert caught.value.status == 400
+    assert says in caught.value.body["detail"]
+
+
+def test_a_request_that_is_repeated_while_it_is_carried_out_is_carried_out_once(server: Server) -> None:
+    rule(server, "forked", 'on = "forked"\ndef main():\n    sleep(0.01)\n    emit("leaf", n=1)\n')
+    id = server.send("forked")
+    server.wait_task(id)
+    run = server.run_of(id)["id"]
+    with ThreadPoolExecutor(8) as pool:
+        forks = [
+            pool.submit(post, server, f"/api/runs/{run}/fork", seq=2, result=None, request_id="f") for _ in range(8)
+        ]
+    assert len({fork.result()["id"] for fork in forks}) == 1
+    assert len(server.all("runs", task=id)) == 2
+
+
+@pytest.mark.parametrize("at", ["before:receive", "after:receive"])
+def test_an_answer_to_receive_is_a_task_and_the_one_that_was_taken_stays_taken(server: Server, at: str) -> None:
+    text = 'on = "answered"\ndef main():\n    return [receive("an.in")["n"] for _ in range(2)]\n'
+    rule(server, "answered", text)
+    name = hold_at(server, "answered", at)
+    id = server.send("answered")
+    for n in (1, 2, 3):
+        server.send("an.in", n=n)
+    run = server.wait_run(id, {"held"})["id"]
+    for wrong in (7, {"name": "x", "data": 5}, {"data": {}}):
+        with pytest.raises(Problem) as caught:
+            go_on(server, run, "answer", result=wrong)
+        assert "receive() gives a task" in caught.value.body["detail"]
+    go_on(server, run, "answer", result={"name": "made.up", "data": {"n": 100}})
+    server.request("DELETE", f"/api/breakpoints/{name}")
+    run = server.wait_run(id, {"held", "done"})
+    if run["state"] == "held":
+        go_on(server, run["id"])
+    assert server.wait_run(id, {"done"})["value"] == [100, 1 if at == "before:receive" else 2]
+
+
+def test_a_call_that_somebody_answers_leaves_no_callee_behind(server: Server) -> None:
+    rule(
+        server,
+        "narrow",
+        'on = "narrow"\nlimit = {"max": 1}\ndef main(n):\n    return call("narrow", n=n - 1) if n else 0\n',
+    )
+    id = server.send("narrow", n=1)
+    run = server.wait_run(id, {"held"})
+    assert run["reason"] == "deadlock"
+    go_on(server, run["id"], "answer", result=5)
+    assert server.wait_run(id, {"done"})["value"] == 5
+    (callee,) = server.all("tasks", parent=run["id"])
+    assert server.wait_task(callee["id"])["state"] == "cancelled"
