@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pluggy
@@ -41,6 +41,9 @@ BUILT_IN = (
     "scriptrules.executors.docker",
     "scriptrules.executors.swarm",
 )
+
+
+Factory = TypeVar("Factory")
 
 
 class PluginInfo(msgspec.Struct, frozen=True):
@@ -92,13 +95,8 @@ class Plugins:
         Raises:
             ConfigError: no plugin has this kind, or the table cannot be used.
         """
-        factory = self.executors.get(kind)
-        if factory is None:
-            raise ConfigError(
-                f"[hosts.{context.host}]: there is no executor {kind!r}{nearest(kind, self.executors)} "
-                f"Known: {', '.join(sorted(self.executors))}."
-            )
-        return factory({key: value for key, value in table.items() if key != "executor"}, context)
+        factory = _known(self.executors, kind, f"[hosts.{context.host}]: there is no executor")
+        return factory(_without(table, "executor"), context)
 
     def make_source(self, kind: str, table: Mapping[str, Any], context: SourceContext) -> VariableSource:
         """A source of variables.
@@ -106,13 +104,8 @@ class Plugins:
         Raises:
             ConfigError: no plugin has this kind, or the table cannot be used.
         """
-        factory = self.sources.get(kind)
-        if factory is None:
-            raise ConfigError(
-                f"[variables.{context.name}]: there is no source {kind!r}{nearest(kind, self.sources)} "
-                f"Known: {', '.join(sorted(self.sources))}."
-            )
-        return factory({key: value for key, value in table.items() if key != "source"}, context)
+        factory = _known(self.sources, kind, f"[variables.{context.name}]: there is no source")
+        return factory(_without(table, "source"), context)
 
     def make_task_source(self, kind: str, table: Mapping[str, Any], context: TaskSourceContext) -> TaskSource:
         """A source of tasks.
@@ -120,13 +113,8 @@ class Plugins:
         Raises:
             ConfigError: no plugin has this kind, or the table cannot be used.
         """
-        factory = self.task_sources.get(kind)
-        if factory is None:
-            raise ConfigError(
-                f"[sources.{context.name}]: there is no source of tasks {kind!r}{nearest(kind, self.task_sources)} "
-                f"Known: {', '.join(sorted(self.task_sources)) or 'none'}."
-            )
-        return factory({key: value for key, value in table.items() if key != "source"}, context)
+        factory = _known(self.task_sources, kind, f"[sources.{context.name}]: there is no source of tasks")
+        return factory(_without(table, "source"), context)
 
     def _add(self, name: str, origin: str, load: Callable[[], ModuleType]) -> None:
         try:
@@ -184,6 +172,19 @@ class Plugins:
         taken = keyword.iskeyword(name) or name.startswith("_") or (hasattr(builtins, name) and not intrinsic)
         if taken or not name.isidentifier():
             raise PluginError(f"{name!r} cannot be the name of a function for rules. Choose another one.")
+
+
+def _known(factories: Mapping[str, Factory], kind: str, problem: str) -> Factory:
+    """The factory of a kind that a table names, or an error that names the nearest."""
+    factory = factories.get(kind)
+    if factory is None:
+        known = ", ".join(sorted(factories)) or "none"
+        raise ConfigError(f"{problem} {kind!r}{nearest(kind, factories)} Known: {known}.")
+    return factory
+
+
+def _without(table: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in table.items() if name != key}
 
 
 def _call(module: ModuleType, hook: str) -> Any:
