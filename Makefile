@@ -16,7 +16,7 @@ test:
 	step ruff check .; \
 	step ruff format --check .; \
 	step mypy --strict -p scriptrules; \
-	step pytest -n 2 --dist loadfile -m "not soak" $(ARGS); \
+	step pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not soak" $(ARGS); \
 	if [ -n "$$failed" ]; then printf "make test: these steps failed:\n$$failed" >&2; exit 1; fi
 
 demo:
