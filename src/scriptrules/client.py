@@ -188,8 +188,7 @@ class Client:
 
     def held(self, limit: int) -> list[TaskJson | RunJson]:
         """The tasks and runs that are held, newest first."""
-        items: list[TaskJson | RunJson] = self._request("GET", f"/api/held?limit={min(limit, PAGE)}")["items"]
-        return items
+        return self._pages("/api/held", limit, {})
 
     # ---- runs
 
@@ -371,6 +370,11 @@ class Client:
         """What the server says of itself: version, rules, workers, counts."""
         state: dict[str, Json] = self._request("GET", "/readyz")
         return state
+
+    def description(self) -> dict[str, Json]:
+        """The API as an OpenAPI document."""
+        described: dict[str, Json] = self._request("GET", "/openapi.json")
+        return described
 
     # ---- requests
 

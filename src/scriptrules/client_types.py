@@ -138,6 +138,7 @@ class BranchJson(TypedDict):
 class TreeJson(TypedDict):
     task: TaskJson
     runs: list[BranchJson]
+    cut: bool  # there is more of it here, or (at the root) anywhere
 
 
 class NextJson(TypedDict):

@@ -221,7 +221,7 @@ class SqliteStore:
             ("state = ?", filter.state),
             ("name = ?", filter.name),
             ("parent = ?", filter.parent),
-            ("root = ?", filter.root),
+            (QUERIES["in_tree"], filter.root),
             ("reason = ?", filter.reason),
             ("created >= ?", filter.since),
             ("created < ?", filter.until),

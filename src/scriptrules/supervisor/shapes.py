@@ -16,6 +16,7 @@ from scriptrules.supervisor.arguments import run_args
 from scriptrules.supervisor.states import exit_of
 
 TREE_MAX = 2000  # runs that one tree shows
+SIBLINGS_MAX = 1000  # runs of one task, and tasks of one run, that it shows
 OUTPUT_CUT = 64 * 1024 - 8  # bytes of one stream that a result carries, less what a cut character may cost
 
 Raw = msgspec.Raw
@@ -93,6 +94,7 @@ class BranchShape(msgspec.Struct):
 class TreeShape(msgspec.Struct):
     task: TaskShape
     runs: list[BranchShape]
+    cut: bool = False  # there is more of it here, or (at the root) anywhere
 
 
 class LogShape(msgspec.Struct, frozen=True):
@@ -219,24 +221,30 @@ async def stack_of(store: Store, run: Run) -> list[FrameShape]:
 
 async def tree_of(store: Store, task: Task) -> TreeShape:
     """A task with its runs, their entries, and the tasks that these have generated."""
-    left = TREE_MAX
+    left, whole = TREE_MAX, True
 
     async def grow(task: Task) -> TreeShape:
-        nonlocal left
+        nonlocal left, whole
         tree = TreeShape(task_shape(task), [])
-        runs = await store.runs(Filter(task=task.id, limit=1000))
+        runs = await store.runs(Filter(task=task.id, limit=SIBLINGS_MAX))
+        tree.cut = len(runs) == SIBLINGS_MAX
         for run in reversed(runs):
             if left <= 0:
+                tree.cut = True
                 break
             left -= 1
             entries = await entries_of(store, run.id)
-            children = await store.tasks(Filter(parent=run.id, limit=1000))
+            children = await store.tasks(Filter(parent=run.id, limit=SIBLINGS_MAX))
+            tree.cut |= len(children) == SIBLINGS_MAX
             branch = BranchShape(run_shape(run), [entry_shape(entry) for entry in entries], [])
             tree.runs.append(branch)
             branch.tasks = [await grow(child) for child in reversed(children)]
+        whole &= not tree.cut
         return tree
 
-    return await grow(task)
+    tree = await grow(task)
+    tree.cut = not whole
+    return tree
 
 
 async def logs_of(store: Store, run: str, after: int, limit: int) -> tuple[list[LogShape], int]:

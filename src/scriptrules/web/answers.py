@@ -45,7 +45,7 @@ class Problem(msgspec.Struct, omit_defaults=True):
 
 
 class Page(msgspec.Struct):
-    """A part of a list; `next` is the cursor of the following part."""
+    """A part of a list; `next` is the cursor of the following part. `Operation.items` says what the items are."""
 
     items: list[Any]
     next: str | None = None
@@ -84,7 +84,8 @@ def on_scriptrules_error(_: Request, error: Exception) -> Response:
 def on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     hint = {404: f"There is nothing at {request.url.path}.", 405: f"{request.method} is not possible here."}
-    return refuse(Problem(error.detail, error.status_code, hint.get(error.status_code, error.detail)))
+    detail = hint.get(error.status_code, error.detail)
+    return refuse(Problem(error.detail, error.status_code, detail), dict(error.headers or {}))
 
 
 def on_bug(_: Request, error: Exception) -> Response:

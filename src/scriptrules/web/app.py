@@ -31,7 +31,8 @@ from scriptrules.web import (
 )
 from scriptrules.web.answers import on_bug, on_http_error, on_scriptrules_error
 from scriptrules.web.gate import Gate
-from scriptrules.web.operations import Operation, Site, route_of
+from scriptrules.web.openapi import describe
+from scriptrules.web.operations import Operation, Site, routes_of
 
 GROUPS: list[Callable[[Site], list[Operation]]] = [
     tasks.operations,
@@ -53,8 +54,9 @@ GROUPS: list[Callable[[Site], list[Operation]]] = [
 def make_app(supervisor: Supervisor) -> ASGIApp:
     """The application that serves one supervisor."""
     site = Site(supervisor)
+    operations = [operation for group in GROUPS for operation in group(site)]
     app = Starlette(
-        routes=[*(route_of(operation) for group in GROUPS for operation in group(site)), *pages.routes()],
+        routes=[*routes_of([*operations, describe(operations)]), *pages.routes()],
         exception_handlers={
             errors.ScriptrulesError: on_scriptrules_error,
             HTTPException: on_http_error,

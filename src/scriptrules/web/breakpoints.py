@@ -46,7 +46,9 @@ def operations(site: Site) -> list[Operation]:
     breakpoints = _Breakpoints(site)
     path = "/api/breakpoints"
     return [
-        Operation("GET", path, breakpoints.many, "Breakpoints in force, and broken files.", answer=Page),
+        Operation(
+            "GET", path, breakpoints.many, "Breakpoints in force, and broken files.", answer=Page, items=BreakpointShape
+        ),
         Operation(
             "POST",
             path,
@@ -72,6 +74,7 @@ def operations(site: Site) -> list[Operation]:
             breakpoints.remove,
             "Remove it; what it holds stays held.",
             answer=Page,
+            items=BreakpointShape,
             role="operator",
         ),
     ]

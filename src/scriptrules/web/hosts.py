@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from scriptrules.supervisor.executions import DrainShape
+from scriptrules.supervisor.hosts import HostShape
 from scriptrules.web.answers import Page, answer
 from scriptrules.web.operations import Operation, Site
 from scriptrules.web.requests import decode_body, read_body
@@ -21,7 +22,14 @@ def operations(site: Site) -> list[Operation]:
     hosts = _Hosts(site)
     begin = "Refuse tasks and start no executions, or end that; running ones are waited for by looking again."
     return [
-        Operation("GET", "/api/hosts", hosts.many, "Hosts: reachable, version, running, free slots.", answer=Page),
+        Operation(
+            "GET",
+            "/api/hosts",
+            hosts.many,
+            "Hosts: reachable, version, running, free slots.",
+            answer=Page,
+            items=HostShape,
+        ),
         Operation("GET", "/api/drain", hosts.drained, "How far draining is.", answer=DrainShape),
         Operation("POST", "/api/drain", hosts.drain, begin, answer=DrainShape, body=DrainIn, role="admin"),
     ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
+from scriptrules.supervisor.schedules import ScheduleShape
+from scriptrules.supervisor.sources import SourceShape
 from scriptrules.web.answers import Page, answer
 from scriptrules.web.operations import Operation, Site
 
@@ -13,8 +15,17 @@ def operations(site: Site) -> list[Operation]:
     """What is to be seen of it."""
     incoming = _Incoming(site)
     return [
-        Operation("GET", "/api/schedules", incoming.schedules, "Schedules, soonest first.", answer=Page),
-        Operation("GET", "/api/sources", incoming.sources, "Sources of tasks, and how they are.", answer=Page),
+        Operation(
+            "GET", "/api/schedules", incoming.schedules, "Schedules, soonest first.", answer=Page, items=ScheduleShape
+        ),
+        Operation(
+            "GET",
+            "/api/sources",
+            incoming.sources,
+            "Sources of tasks, and how they are.",
+            answer=Page,
+            items=SourceShape,
+        ),
     ]
 
 

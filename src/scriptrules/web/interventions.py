@@ -64,7 +64,7 @@ class BulkIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     from_start: bool = False
     data: Fields | None = None
     set: Fields | None = None
-    result: Json = msgspec.Raw(b"null")
+    result: Json = msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
 
 
 class AuditQuery(msgspec.Struct, frozen=True):
@@ -97,7 +97,9 @@ _BODIES: dict[str, tuple[type[VerbIn], str]] = {
 def operations(site: Site) -> list[Operation]:
     """The verbs, for tasks, for runs, and for many."""
     verbs = _Verbs(site)
-    found = [Operation("GET", "/api/audit", verbs.audit, "Who did what.", answer=Page, query=AuditQuery)]
+    found = [
+        Operation("GET", "/api/audit", verbs.audit, "Who did what.", answer=Page, items=AuditShape, query=AuditQuery)
+    ]
     fork = "A new run that goes on from an entry of this one with another result; this one stays as it is."
     path = "/api/runs/{id}/fork"
     found.append(Operation("POST", path, verbs.fork, fork, answer=shapes.RunShape, body=ForkIn, role="operator"))

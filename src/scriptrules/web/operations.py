@@ -7,7 +7,7 @@ request and give the answer; who may ask, what a query may hold and what comes b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -37,18 +37,29 @@ class Operation(msgspec.Struct, frozen=True):
     handler: Handler
     summary: str
     answer: Any = None  # the type of the JSON that a success answers; None: no JSON
+    items: Any = None  # what the items of a `Page` are
     status: int = 200
     query: type[msgspec.Struct] | None = None  # what stands behind the ?; fields by name, text or numbers
     body: Any = None  # the type of the JSON body
+    takes: tuple[str, ...] = ("application/json",)  # kinds of bodies
     media: str = "application/json"  # of the answer
+    or_media: str | None = None  # of the answer, where it is asked for as text a line at a time
     role: Role = "viewer"  # who may ask
 
 
-def route_of(operation: Operation) -> Route:
-    """The route that serves an operation, for those who may ask."""
+def routes_of(operations: Iterable[Operation]) -> list[Route]:
+    """The routes that serve operations: one for each path, so that it knows all of its methods."""
+    by_path: dict[str, dict[str, Operation]] = {}
+    for operation in operations:
+        by_path.setdefault(operation.path, {})[operation.method] = operation
+    literal_first = sorted(by_path.items(), key=lambda item: "{" in item[0])
+    return [_route_of(path, methods) for path, methods in literal_first]
 
+
+def _route_of(path: str, methods: dict[str, Operation]) -> Route:
     async def serve(request: Request) -> Response:
+        operation = methods["GET" if request.method == "HEAD" else request.method]
         demand(request, operation.role)
         return await operation.handler(request)
 
-    return Route(operation.path, serve, methods=[operation.method])
+    return Route(path, serve, methods=list(methods))

@@ -9,10 +9,12 @@ from starlette.responses import Response
 from scriptrules import __version__, errors
 from scriptrules.diagnostics import Diagnostic
 from scriptrules.flow.graph import Graph
+from scriptrules.plugins.manager import PluginInfo
 from scriptrules.supervisor import shapes
+from scriptrules.supervisor.rules import RuleInfo
 from scriptrules.web.answers import Page, Problem, answer, refuse
 from scriptrules.web.operations import Operation, Site
-from scriptrules.web.requests import read_moment, read_query
+from scriptrules.web.requests import Moment, read_moment, read_query
 
 
 class Health(msgspec.Struct):
@@ -30,7 +32,7 @@ class Readiness(msgspec.Struct):
 
 
 class MatrixQuery(msgspec.Struct, frozen=True):
-    since: str | None = None  # RFC 3339; its whole day counts (UTC)
+    since: Moment | None = None  # RFC 3339; its whole day counts (UTC)
 
 
 class RuleQuery(msgspec.Struct, frozen=True):
@@ -53,7 +55,9 @@ def operations(site: Site) -> list[Operation]:
     overview = _Overview(site)
     counts = dict[str, dict[str, int]]
     return [
-        Operation("GET", "/api/rules", overview.rules, "Rules, with what is wrong with them.", answer=Page),
+        Operation(
+            "GET", "/api/rules", overview.rules, "Rules, with what is wrong with them.", answer=Page, items=RuleInfo
+        ),
         Operation(
             "GET",
             "/api/rules/source",
@@ -62,7 +66,7 @@ def operations(site: Site) -> list[Operation]:
             answer=RuleText,
             query=RuleQuery,
         ),
-        Operation("GET", "/api/plugins", overview.plugins, "Plugins, and what each adds.", answer=Page),
+        Operation("GET", "/api/plugins", overview.plugins, "Plugins, and what each adds.", answer=Page, items=PluginInfo),
         Operation("GET", "/api/counts", overview.counts, "Tasks and runs by state, and flow control.", answer=counts),
         Operation("GET", "/api/graph", overview.graph, "Which rules can generate which tasks.", answer=Graph),
         Operation(

@@ -15,6 +15,7 @@ ANONYMOUS = "somebody"
 LIMIT_DEFAULT, LIMIT_MAX = 50, 1000
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)]
+Moment = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 Query = TypeVar("Query", bound=msgspec.Struct)
 Body = TypeVar("Body")
 
@@ -22,8 +23,8 @@ Body = TypeVar("Body")
 class ListQuery(msgspec.Struct, frozen=True):
     """What every list can be narrowed by; newest first."""
 
-    since: str | None = None  # created at or after, RFC 3339
-    until: str | None = None  # created before
+    since: Moment | None = None  # created at or after, RFC 3339
+    until: Moment | None = None  # created before
     limit: Limit = LIMIT_DEFAULT
     cursor: str | None = None  # the `next` of the part before
 
@@ -37,14 +38,20 @@ def read_query(request: Request, kind: type[Query]) -> Query:
     known = kind.__struct_fields__
     values: dict[str, Any] = dict(request.query_params)
     for name in values:
+        if len(request.query_params.getlist(name)) > 1:
+            raise errors.BadTask(f"The parameter {name!r} is given twice. Give it once.")
         if name not in known:
             raise errors.BadTask(f"Unknown parameter {name!r}{errors.nearest(name, known)} Known: {sorted(known)}.")
     for name in values.keys() & {"since", "until"}:
         read_moment(name, values[name])
     try:
-        return msgspec.convert(values, kind, strict=False)
+        query = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise errors.BadTask(f"{error}. Known parameters: {sorted(known)}.") from None
+    for name, value in values.items():
+        if getattr(query, name) is None:
+            raise errors.BadTask(f"{name}={value} is no value. Leave the parameter out.")
+    return query
 
 
 def who_of(request: Request, given: str = ANONYMOUS) -> str:

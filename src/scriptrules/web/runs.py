@@ -49,13 +49,26 @@ def operations(site: Site) -> list[Operation]:
     """What can be seen of runs."""
     runs = _Runs(site)
     return [
-        Operation("GET", "/api/runs", runs.many, "Runs, newest first.", answer=Page, query=RunsQuery),
+        Operation(
+            "GET", "/api/runs", runs.many, "Runs, newest first.", answer=Page, items=shapes.RunShape, query=RunsQuery
+        ),
         Operation("GET", "/api/runs/{id}", runs.one, "One run, and who has called it.", answer=shapes.StackedRunShape),
         Operation(
             "GET", "/api/runs/{id}/source", runs.source, "The source that a run is pinned to.", answer=SourceShape
         ),
-        Operation("GET", "/api/runs/{id}/journal", runs.journal, "The entries of a run.", answer=Page),
-        Operation("GET", "/api/runs/{id}/logs", runs.logs, "What a run has logged.", answer=Page, query=LogsQuery),
+        Operation(
+            "GET", "/api/runs/{id}/journal", runs.journal, "The entries of a run.", answer=Page, items=shapes.EntryShape
+        ),
+        Operation(
+            "GET",
+            "/api/runs/{id}/logs",
+            runs.logs,
+            "What a run has logged.",
+            answer=Page,
+            items=shapes.LogShape,
+            query=LogsQuery,
+            or_media=NDJSON,
+        ),
     ]
 
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from scriptrules import errors, intake
 from scriptrules.model import Task
 from scriptrules.supervisor import shapes
-from scriptrules.web.answers import NDJSON, Page, answer, page
+from scriptrules.web.answers import JSON, NDJSON, Page, answer, page
 from scriptrules.web.operations import Operation, Site
 from scriptrules.web.requests import ListQuery, filter_of, read_body, read_query
 
@@ -50,13 +50,37 @@ def operations(site: Site) -> list[Operation]:
             answer=OneId | ManyIds,
             status=202,
             body=intake.TaskIn,
+            takes=(JSON, NDJSON),
             role="operator",
         ),
-        Operation("GET", "/api/tasks", tasks.many, "Tasks, newest first.", answer=Page, query=TasksQuery),
+        Operation(
+            "GET",
+            "/api/tasks",
+            tasks.many,
+            "Tasks, newest first.",
+            answer=Page,
+            items=shapes.TaskShape,
+            query=TasksQuery,
+        ),
         Operation("GET", "/api/tasks/{id}", tasks.one, "One task.", answer=shapes.TaskShape),
         Operation("GET", "/api/tasks/{id}/tree", tasks.tree, "A task and all that followed.", answer=shapes.TreeShape),
-        Operation("GET", "/api/tasks/{id}/next", tasks.next, "What is likely to follow now.", answer=Page),
-        Operation("GET", "/api/held", tasks.held, "Held tasks and runs.", answer=Page, query=HeldQuery),
+        Operation(
+            "GET",
+            "/api/tasks/{id}/next",
+            tasks.next,
+            "What is likely to follow now.",
+            answer=Page,
+            items=shapes.NextShape,
+        ),
+        Operation(
+            "GET",
+            "/api/held",
+            tasks.held,
+            "Held tasks and runs.",
+            answer=Page,
+            items=shapes.TaskShape | shapes.RunShape,
+            query=HeldQuery,
+        ),
     ]
 
 
@@ -93,12 +117,18 @@ class _Tasks:
         return answer(Page(await self._supervisor.foresight.next_of(await self._task(request))))
 
     async def held(self, request: Request) -> Response:
+        """Tasks and runs in one order, that of what follows the letter of their ids: when they were made."""
         filter = msgspec.structs.replace(filter_of(read_query(request, HeldQuery)), state="held")
+        place = filter.cursor[1:] if filter.cursor else None
+        of_tasks, of_runs = (
+            msgspec.structs.replace(filter, cursor=place and f"{letter}{place}") for letter in ("t", "r")
+        )
         items: list[shapes.TaskShape | shapes.RunShape] = []
-        items += [shapes.task_shape(task) for task in await self._store.tasks(filter)]
-        items += [shapes.run_shape(run) for run in await self._store.runs(filter)]
-        items.sort(key=lambda item: item.since, reverse=True)
-        return answer(Page(items[: filter.limit]))
+        if filter.rule is None:
+            items += [shapes.task_shape(task) for task in await self._store.tasks(of_tasks)]
+        items += [shapes.run_shape(run) for run in await self._store.runs(of_runs)]
+        items.sort(key=lambda item: item.id[1:], reverse=True)
+        return page(items[: filter.limit], filter.limit)
 
     async def _task(self, request: Request) -> Task:
         id = request.path_params["id"]

@@ -50,7 +50,9 @@ def operations(site: Site) -> list[Operation]:
     these, path = _Tokens(site), "/api/tokens"
     login = "Make a session of a token: a cookie that browsers send along, and scripts cannot read."
     return [
-        Operation("GET", path, these.many, "Tokens by name, without their text.", answer=Page, role="admin"),
+        Operation(
+            "GET", path, these.many, "Tokens by name, without their text.", answer=Page, items=TokenShape, role="admin"
+        ),
         Operation(
             "POST",
             path,

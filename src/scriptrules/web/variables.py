@@ -47,7 +47,15 @@ def operations(site: Site) -> list[Operation]:
     path = "/api/variables/{name}"
     rotate = "Seal all secrets with a new key."
     return [
-        Operation("GET", "/api/variables", these.many, "Variables by name.", answer=Page, query=VariableQuery),
+        Operation(
+            "GET",
+            "/api/variables",
+            these.many,
+            "Variables by name.",
+            answer=Page,
+            items=VariableShape,
+            query=VariableQuery,
+        ),
         Operation("GET", path, these.one, "A variable.", answer=VariableShape),
         Operation("PUT", path, these.put, "Set a variable.", answer=VariableShape, body=VariableIn, role="admin"),
         Operation("DELETE", path, these.remove, "Remove a variable.", answer=VariableShape, role="admin"),

@@ -271,6 +271,14 @@ SELECT id, state FROM tasks WHERE id IN (SELECT value FROM json_each(?));
 -- name: outstanding
 SELECT kind, count(*) FROM wakes GROUP BY kind;
 
+-- name: in_tree
+id IN (
+    WITH wanted (root) AS (SELECT ?)
+    SELECT t.id FROM wanted w JOIN tasks t ON t.id = w.root WHERE t.root = w.root
+    UNION ALL
+    SELECT t.id FROM wanted w JOIN tasks t INDEXED BY tasks_root ON t.root = w.root WHERE t.parent IS NOT NULL
+)
+
 -- name: run_states
 SELECT id, state FROM runs WHERE id IN (SELECT value FROM json_each(?));
 
