@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from scriptrules.store._sqlite_queries import QUERIES
 from serving import Problem, Server, eventually, project
 
 
@@ -365,3 +366,80 @@ def test_the_lock_of_the_store_is_that_of_the_kernel_and_ends_with_the_process()
         server.kill()
         with Path(server.folder, ".scriptrules", "state.db.lock").open("r+b") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_held_things_come_in_pages_without_gap_or_repeat_while_others_arrive() -> None:
+    with project() as server:
+        server.rule("stop", 'on = "stop"\ndef main(n):\n    hold("enough")\n')
+        server.start()
+        server.request("POST", "/api/breakpoints", b'{"on": ["held"]}')
+        server.send_many([{"name": name, "data": {"n": n}} for n in range(15) for name in ("stop", "held")])
+        eventually(lambda: len(server.get("/api/held?limit=100")["items"]) == 30, "all are held")
+        before = {one["id"] for one in server.get("/api/held?limit=100")["items"]}
+        found: list[str] = []
+        query = "limit=7"
+        while query:
+            page = server.get(f"/api/held?{query}")
+            found += [one["id"] for one in page["items"]]
+            query = f"limit=7&cursor={page['next']}" if page["next"] else ""
+            server.send("held", n=99)
+        assert set(found) >= before
+        assert len(found) == len(set(found))
+        assert {one["id"][0] for one in server.get("/api/held?rule=stop")["items"]} == {"r"}
+
+
+def test_a_tree_is_found_by_its_root_and_says_where_it_is_cut() -> None:
+    with project() as server:
+        server.rule("many", 'on = "many"\ndef main(n):\n    for i in range(n):\n        emit("one", i=i)\n')
+        server.start()
+        small, big = server.send("many", n=3), server.send("many", n=1001)
+        server.wait_task(small)
+        server.wait_task(big)
+        assert len(server.all("tasks", root=small)) == 4
+        assert len(server.all("tasks", root=big)) == 1002
+        child = server.all("tasks", parent=server.run_of(small)["id"])[0]
+        assert server.all("tasks", root=child["id"]) == []
+        tree = server.get(f"/api/tasks/{small}/tree")
+        assert not tree["cut"]
+        assert server.get(f"/api/tasks/{big}/tree")["cut"]
+
+
+def test_the_index_of_trees_is_used(server: Server) -> None:
+    store = sqlite3.connect(f"file:{server.folder}/.scriptrules/state.db?mode=ro", uri=True)
+    plan = store.execute(
+        f"EXPLAIN QUERY PLAN {QUERIES['tasks']} {QUERIES['in_tree']} ORDER BY id DESC LIMIT 5", ("t1",)
+    )
+    steps = " ".join(str(row[3]) for row in plan)
+    store.close()
+    assert "tasks_root" in steps
+    assert "SCAN tasks" not in steps
+
+
+def test_counts_stay_true_through_failures_retries_and_releases(server: Server) -> None:
+    def counted() -> dict[str, dict[str, int]]:
+        store = sqlite3.connect(f"file:{server.folder}/.scriptrules/state.db?mode=ro", uri=True)
+        try:
+            return {
+                kind: dict(store.execute(f"SELECT state, count(*) FROM {kind} GROUP BY state"))
+                for kind in ("tasks", "runs")
+            }
+        finally:
+            store.close()
+
+    server.rule("sometimes", 'on = "sometimes"\ndef main(n):\n    fail("no") if n else None\n')
+    eventually(lambda: any(one["rule"] == "sometimes" for one in server.get("/api/rules")["items"]), "active")
+    tasks = [server.send("sometimes", n=n % 2) for n in range(10)] + [server.send("nobody") for _ in range(3)]
+    for task in tasks:
+        server.wait_task(task)
+    failed = next(run for run in server.all("runs", state="failed"))
+    server.request("POST", f"/api/runs/{failed['id']}/retry", b'{"from_start": true}')
+    server.wait_task(failed["task"])
+    server.request("POST", f"/api/tasks/{tasks[-1]}/resume", b"{}")
+    server.wait_task(tasks[-1])
+    server.request("POST", "/api/bulk/retry", b'{"rule": "sometimes"}')
+
+    def equal() -> bool:
+        counts = server.get("/api/counts")
+        return {"tasks": counts["tasks"], "runs": counts["runs"]} == counted()
+
+    eventually(equal, f"{counted()} is what is counted: {server.get('/api/counts')}")

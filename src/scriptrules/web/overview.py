@@ -66,7 +66,9 @@ def operations(site: Site) -> list[Operation]:
             answer=RuleText,
             query=RuleQuery,
         ),
-        Operation("GET", "/api/plugins", overview.plugins, "Plugins, and what each adds.", answer=Page, items=PluginInfo),
+        Operation(
+            "GET", "/api/plugins", overview.plugins, "Plugins, and what each adds.", answer=Page, items=PluginInfo
+        ),
         Operation("GET", "/api/counts", overview.counts, "Tasks and runs by state, and flow control.", answer=counts),
         Operation("GET", "/api/graph", overview.graph, "Which rules can generate which tasks.", answer=Graph),
         Operation(
