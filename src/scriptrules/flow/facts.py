@@ -14,11 +14,16 @@ from functools import partial
 from scriptrules.diagnostics import CODES, Rejected
 from scriptrules.flow.atoms import Atom, Branch, Case, List
 from scriptrules.flow.conditions import written
-from scriptrules.flow.core import Arguments, Dead, Frame, TooComplex
 from scriptrules.flow.domains import Domain
 from scriptrules.flow.effects import Effect, Falls, ForkCase, Maybe, atom_of, edges_of, ends, together
+from scriptrules.flow.interpreter.containers import field
+from scriptrules.flow.interpreter.deciding import decide
+from scriptrules.flow.interpreter.elements import each
+from scriptrules.flow.interpreter.generating import generate
+from scriptrules.flow.interpreter.machine import Arguments, Dead, Frame, Machine, TooComplex
+from scriptrules.flow.interpreter.tables import LANGUAGE
+from scriptrules.flow.interpreter.truth import truths
 from scriptrules.flow.shapes import Facts, RuleFacts, Start, Use, Via, given_up, unknown
-from scriptrules.flow.statements import Interpreter
 from scriptrules.flow.values import (
     NONE,
     Choice,
@@ -123,7 +128,7 @@ class _Analysis:
             if isinstance(target, ast.Name)
         }
         self.defined = {one.name: one for one in tree.body if isinstance(one, ast.FunctionDef)}
-        self.machine = Interpreter(functions, libraries)
+        self.machine = Machine(LANGUAGE, functions, libraries)
         self.fields: dict[str, int] = {}
 
     def facts(self) -> RuleFacts:
@@ -243,13 +248,13 @@ class _Analysis:
             machine.state.cells[machine.frame, name] = TaskView(True)
             machine.at(filter_.node)
             try:
-                return machine.decide(filter_.node.body)[0]
+                return decide(machine, filter_.node.body)[0]
             except Dead:
                 return None
             finally:
                 machine.frame = outer
         try:
-            return machine.truths(machine.call(filter_, Arguments((TaskView(True),))))[0]
+            return truths(machine, machine.call(filter_, Arguments((TaskView(True),))))[0]
         except Dead:
             return None
 
@@ -279,10 +284,10 @@ class _Analysis:
             if parameter.name == "task":
                 keywords.append(("task", TaskView(True)))
             else:
-                field = machine.field(parameter.name)
-                known = machine.state.facts.get(field.key)
+                data = field(parameter.name)
+                known = machine.state.facts.get(data.key)
                 there = parameter.required or (known is not None and known.truth is True)
-                keywords.append((parameter.name, field if there else opaque(field.what)))
+                keywords.append((parameter.name, data if there else opaque(data.what)))
         rest = TaskView(False) if main is not None and main.args.kwarg is not None else None
         return Arguments(keywords=tuple(keywords), keyword_rest=rest)
 
@@ -301,11 +306,11 @@ class _Analysis:
             case Lost():
                 effects = machine.effects
                 machine.effects = []
-                machine.generate(value, Via.RETURN, "what main returns")
+                generate(machine, value, Via.RETURN, "what main returns")
                 machine.effects = [*effects, Maybe(tuple(machine.effects))]
             case _:
                 if machine.items(value) is not None:
-                    machine.each(value, self._none(self._tasks))
+                    each(machine, value, self._none(self._tasks))
 
     def _none(self, what: Callable[[Value], None]) -> Callable[[Value], Value]:
         def done(value: Value) -> Value:
@@ -328,7 +333,7 @@ class _Analysis:
         if task.via == Via.THEN:
             self._then(task.name)
         else:
-            self.machine.generate(task.name, Via.RETURN, "the name of a returned task")
+            generate(self.machine, task.name, Via.RETURN, "the name of a returned task")
 
     def _then(self, value: Value) -> None:
         """What follows a job: a name, a task, a list of them, or a branch on its outcome."""
@@ -338,7 +343,7 @@ class _Analysis:
         if isinstance(value, Choice):
             self._fork(value, self._then)
         elif isinstance(value, NewTask):
-            machine.generate(value.name, Via.THEN, "the name of a task in `then`")
+            generate(machine, value.name, Via.THEN, "the name of a task in `then`")
         elif table is not None:
             branch = machine.table(next((one for key, one, _ in table.items if key == const("branch")), NONE))
             cases = []
@@ -349,9 +354,9 @@ class _Analysis:
                     cases.append(ForkCase(label, effects))
             machine.fork_effects(cases, total=len(cases) == 2)
         elif machine.items(value) is not None:
-            machine.each(value, self._none(self._then))
+            each(machine, value, self._none(self._then))
         elif value != NONE:
-            machine.generate(value, Via.THEN, "`then`")
+            generate(machine, value, Via.THEN, "`then`")
 
     def _generate(self, value: Value, entry: metadata.TableEntry) -> None:
         """The tasks that the generator of a table's entry gives."""
@@ -366,18 +371,18 @@ class _Analysis:
             elif table is not None:
                 name = next(((one, there) for key, one, there in table.items if key == const("task")), None)
                 if name is None or name[1] is not None:
-                    machine.generate(const(entry.name), via, "task")
+                    generate(machine, const(entry.name), via, "task")
                 if name is not None:
-                    machine.generate(name[0], via, 'the key "task"')
+                    generate(machine, name[0], via, 'the key "task"')
                 elif table.rest is not None:
-                    machine.generate(opaque("whatever the key says"), via, 'the key "task"')
+                    generate(machine, opaque("whatever the key says"), via, 'the key "task"')
             elif machine.items(value) is not None:
-                machine.each(value, self._none(make))
+                each(machine, value, self._none(make))
             elif not isinstance(value, Const):
                 anything = Lost("whatever its key says") if not isinstance(value, Data) else value
                 effects = machine.effects
                 machine.effects = []
-                machine.generate(anything, via, 'the key "task"')
+                generate(machine, anything, via, 'the key "task"')
                 machine.effects = [*effects, Maybe(tuple(machine.effects))]
 
         make(value)

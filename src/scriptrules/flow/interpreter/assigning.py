@@ -1,0 +1,139 @@
+"""Assignments: to names, to several at once, to elements of containers."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from typing import cast
+
+from scriptrules.flow.interpreter.containers import extended, put, updated
+from scriptrules.flow.interpreter.elements import cases, changed, elements, members
+from scriptrules.flow.interpreter.machine import Arguments, Dead, Machine
+from scriptrules.flow.interpreter.methods import method
+from scriptrules.flow.interpreter.names import write
+from scriptrules.flow.interpreter.operators import binary
+from scriptrules.flow.values import Case, Choice, Const, Data, Items, Ref, State, Table, Value, alternatives, opaque
+
+
+def assign(machine: Machine, target: ast.expr, value: Value) -> None:
+    """``target = value``."""
+    match target:
+        case ast.Name():
+            write(machine, target.id, value)
+        case ast.Tuple() | ast.List():
+            _unpack(machine, target.elts, value)
+        case ast.Starred():
+            assign(machine, target.value, value)
+        case ast.Subscript():
+            _store(machine, machine.evaluate(target.value), target.slice, value)
+        case ast.Attribute():
+            machine.evaluate(target.value)
+
+
+def _unpack(machine: Machine, targets: Sequence[ast.expr], value: Value) -> None:
+    value = machine.state.narrow(value)
+    star = next((at for at, one in enumerate(targets) if isinstance(one, ast.Starred)), None)
+    if isinstance(value, Choice):
+        columns = _columns(machine, value, len(targets)) if star is None else None
+        if columns is not None:
+            for target, one in zip(targets, columns, strict=True):
+                assign(machine, target, one)
+            return
+    items, rest = elements(machine, value)
+    exact = rest is None and all(presence is None for _, presence in items)
+    if exact and star is None and len(items) == len(targets):
+        for target, (item, _) in zip(targets, items, strict=True):
+            assign(machine, target, item)
+        return
+    if exact and star is not None and len(items) >= len(targets) - 1:
+        behind = len(targets) - star - 1
+        for target, (item, _) in zip(targets[:star], items, strict=False):
+            assign(machine, target, item)
+        assign(machine, targets[star], machine.new(Items("list", items[star : len(items) - behind])))
+        for target, (item, _) in zip(targets[star + 1 :], items[len(items) - behind :], strict=True):
+            assign(machine, target, item)
+        return
+    if exact and not isinstance(value, Choice):
+        raise Dead
+    every = members(items, rest)
+    mixed = alternatives(every) if every else opaque("a part of a value")
+    for target in targets:
+        inner = machine.new_list([], rest=mixed) if isinstance(target, ast.Starred) else mixed
+        fresh = opaque(inner.what) if isinstance(inner, Data) else inner
+        assign(machine, target, fresh)
+
+
+def _columns(machine: Machine, value: Choice, count: int) -> list[Value] | None:
+    """The parts of a value that is one of several tuples, each with the conditions of the whole."""
+    rows = []
+    for case in value.cases:
+        items = machine.items(case.value)
+        if items is None or not items.exact or len(items.items) != count:
+            return None
+        rows.append((case, items))
+    return [
+        Choice(tuple(Case(case.label, case.facts, items.items[at][0]) for case, items in rows)) for at in range(count)
+    ]
+
+
+def _store(machine: Machine, container: Value, index: ast.expr, value: Value) -> None:
+    """``container[index] = value``."""
+    key = machine.used(index)
+    container = machine.state.narrow(container)
+    weak = isinstance(container, Choice)
+    for one in cases(machine, container):
+        if not isinstance(one, Ref):
+            changed(machine, one)
+            continue
+        content = machine.state.cells.get(one.id)
+        if isinstance(content, Table):
+            after = put(machine, content, key, value)
+            if weak:
+                after = cast(Table, machine.widened(State({0: content}, {}), State({0: after}, {})).cells[0])
+            machine.state.cells[one.id] = after
+        elif isinstance(content, Items):
+            weak = weak or content.several
+            exact = isinstance(key, Const) and isinstance(key.value, int) and content.exact and not weak
+            if exact and -len(content.items) <= key.value < len(content.items):  # type: ignore[union-attr]
+                items = list(content.items)
+                items[key.value] = (value, None)  # type: ignore[union-attr]
+                machine.state.cells[one.id] = Items(content.kind, tuple(items), content.rest)
+            else:
+                every = members(content.items, content.rest)
+                more = elements(machine, value) if isinstance(index, ast.Slice) else (((value, None),), None)
+                every += members(*more)
+                rest = alternatives(every) if every else None
+                machine.state.cells[one.id] = Items(content.kind, (), rest, content.several)
+
+
+def augment(machine: Machine, node: ast.AugAssign) -> None:
+    """``target += value`` and its like; lists, sets and dictionaries are changed where they are."""
+    load = _loaded(node.target)
+    before, added = machine.used(load), machine.used(node.value)
+    items, table = machine.items(before), machine.table(before)
+    if items is not None and isinstance(before, Ref) and isinstance(node.op, (ast.Add, ast.BitOr)):
+        more, rest = elements(machine, machine.state.narrow(added))
+        machine.state.cells[before.id] = extended(items, more, rest)
+        return
+    if table is not None and isinstance(before, Ref) and isinstance(node.op, ast.BitOr):
+        other = machine.table(added) or Table((), opaque("a value"))
+        machine.state.cells[before.id] = updated(machine, table, other)
+        return
+    changed(machine, before)
+    assign(machine, node.target, machine.spread([before, added], lambda a, b: binary(machine, node.op, a, b)))
+
+
+def delete(machine: Machine, target: ast.expr) -> None:
+    """``del target``."""
+    if isinstance(target, ast.Subscript):
+        container = machine.evaluate(target.value)
+        method(machine, container, "pop", Arguments((machine.used(target.slice),), texts=(ast.unparse(target.slice),)))
+
+
+def _loaded(target: ast.expr) -> ast.expr:
+    match target:
+        case ast.Name():
+            return ast.copy_location(ast.Name(target.id, ast.Load()), target)
+        case ast.Subscript():
+            return ast.copy_location(ast.Subscript(target.value, target.slice, ast.Load()), target)
+    return target

@@ -1,0 +1,126 @@
+"""Conditions: the states in which an expression is true and false, and what it gives as a value."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+
+from scriptrules.flow.conditions import negated, written
+from scriptrules.flow.effects import Fails, Falls, ForkCase, Path
+from scriptrules.flow.interpreter.comparisons import compare
+from scriptrules.flow.interpreter.machine import Dead, Machine, nowhere
+from scriptrules.flow.interpreter.truth import Ways, truths
+from scriptrules.flow.values import Case, Choice, State, Value, Way, const, merge, opaque
+
+
+def decide(machine: Machine, node: ast.expr) -> Ways:
+    """The states in which a condition is true, and in which it is false; the current one is both."""
+    match node:
+        case ast.UnaryOp(op=ast.Not()):
+            true, false = decide(machine, node.operand)
+            return false, true
+        case ast.BoolOp():
+            return _decide_bool(machine, node)
+        case ast.Compare():
+            return _decide_compare(machine, node)
+    return truths(machine, machine.evaluate(node))
+
+
+def _decide_bool(machine: Machine, node: ast.BoolOp) -> Ways:
+    both = isinstance(node.op, ast.And)
+    stopped: list[Way] = []
+    base = machine.state.facts
+    for at, part in enumerate(node.values):
+        effects, machine.effects = machine.effects, []
+        try:
+            true, false = decide(machine, part)
+        except Dead:
+            if not at:
+                raise
+            true = false = None
+        finally:
+            made, machine.effects = machine.effects, effects
+        if at and made and stopped:
+            before = node.values[at - 1]
+            machine.fork_effects([ForkCase(written(before) if both else negated(before), tuple(made))], total=False)
+        else:
+            machine.effects += made
+        goes_on, stops = (true, false) if both else (false, true)
+        if stops is not None:
+            stopped.append(Way(ast.unparse(part), stops))
+        if goes_on is None:
+            break
+        machine.state = goes_on.copy()
+    else:
+        goes_on = machine.state
+    stop = merge(stopped, base)[0] if stopped else None
+    return (goes_on, stop) if both else (stop, goes_on)
+
+
+def _decide_compare(machine: Machine, node: ast.Compare) -> Ways:
+    values = [machine.evaluate(one) for one in (node.left, *node.comparators)]
+    names = [type(op).__name__ for op in node.ops]
+    if len(names) == 1:
+        return truths(machine, machine.spread(values, lambda a, b: compare(machine, names[0], a, b)))
+    true: State | None = machine.state.copy()
+    false: State | None = None
+    for at, name in enumerate(names):
+        assert true is not None
+        base, machine.state = machine.state, true
+        result = machine.spread(values[at : at + 2], lambda a, b, name=name: compare(machine, name, a, b))
+        true, failed = truths(machine, result)
+        machine.state = base
+        if failed is not None:
+            false = base.copy() if len(names) > 1 else failed
+        if true is None:
+            break
+    return true, false
+
+
+def evaluate_bool(machine: Machine, node: ast.BoolOp) -> Value:
+    """``a or b``, ``a and b``: one of the values."""
+    both = isinstance(node.op, ast.And)
+
+    def chain(at: int) -> Value:
+        part = node.values[at]
+        value = machine.evaluate(part)
+        if at == len(node.values) - 1:
+            return value
+        ways = truths(machine, value)
+        goes_on, stops = ways if both else (ways[1], ways[0])
+        labels = (written(part), negated(part)) if both else (negated(part), written(part))
+        paths: list[tuple[str, State, Callable[[], Value]]] = []
+        if goes_on is not None:
+            paths.append((labels[0], goes_on, lambda: chain(at + 1)))
+        if stops is not None:
+            paths.insert(0 if not both else 1, (labels[1], stops, lambda: value))
+        return machine.fork(paths)
+
+    return chain(0)
+
+
+def evaluate_condition(machine: Machine, node: ast.expr) -> Value:
+    """A comparison or negation as a value: true and false, each with what it says."""
+    base = machine.state.facts
+    true, false = decide(machine, node)
+    if true is None or false is None:
+        machine.state = true or false or nowhere()
+        return const(true is not None)
+    cases = []
+    for label, state, answer in ((written(node), true, True), (negated(node), false, False)):
+        facts = tuple((key, fact) for key, fact in state.facts.items() if base.get(key) is not fact)
+        cases.append(Case(label, facts, const(answer)))
+    if not any(case.facts for case in cases):
+        return opaque("the outcome of a comparison")
+    return Choice(tuple(cases))
+
+
+def decide_apart(machine: Machine, test: ast.expr, state: State) -> tuple[Path, State | None, State | None]:
+    """The effects of a condition, and the states in which it is true and false."""
+    with machine.aside(state):
+        try:
+            true, false = decide(machine, test)
+        except Dead:
+            machine.thrown()
+            return Path(tuple(machine.effects), Fails()), None, None
+        return Path(tuple(machine.effects), Falls(state)), true, false

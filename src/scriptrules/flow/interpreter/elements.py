@@ -1,0 +1,197 @@
+"""What is in values: their elements, whether a function may be among them, and what constants they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from scriptrules.flow.interpreter.machine import Arguments, Dead, Machine
+from scriptrules.flow.values import (
+    NONE,
+    Choice,
+    Const,
+    Data,
+    Fn,
+    Items,
+    Lost,
+    Method,
+    Native,
+    Partial,
+    Presence,
+    Ref,
+    Table,
+    TaskView,
+    Text,
+    Value,
+    alternatives,
+    const,
+    opaque,
+)
+
+FOLD_MAX = 2000  # characters or elements of what is computed here
+TURNS_MAX = 200  # elements of what is unrolled
+Element = tuple[Value, Presence | None]
+
+
+def elements(machine: Machine, value: Value) -> tuple[tuple[Element, ...], Value | None]:
+    """What a loop over `value` gets: known elements, and then any number of another."""
+    match value:
+        case Ref():
+            content = machine.state.cells.get(value.id)
+            if isinstance(content, Items):
+                return content.items, content.rest
+            if isinstance(content, Table):
+                rest = None if content.rest is None else opaque("a key")
+                return tuple((key, presence) for key, _, presence in content.items), rest
+        case Const() if isinstance(value.value, str):
+            if len(value.value) <= TURNS_MAX:
+                return tuple((const(one), None) for one in value.value), None
+            return (), opaque("a character")
+        case Const():
+            raise Dead
+        case Choice():
+            found = [elements(machine, case.value) for case in value.cases]
+            every = [one for items, _ in found for one, _ in items] + [rest for _, rest in found if rest is not None]
+            return (), alternatives(every) if every else opaque("nothing")
+        case Data():
+            return (), opaque(f"in {value.what}")
+        case Text() | TaskView():
+            return (), opaque("a part of a value that run time decides")
+    return (), Lost("an element of a value that is not known")
+
+
+def members(items: Iterable[Element], rest: Value | None) -> list[Value]:
+    """Every value that may be among elements."""
+    return [item for item, _ in items] + ([] if rest is None else [rest])
+
+
+def each(machine: Machine, value: Value, turn: Callable[[Value], Value]) -> tuple[list[Element], Value | None]:
+    """Do something for each element: what it gives for the known ones, and for any other."""
+    value = machine.state.narrow(value)
+    items, rest = elements(machine, value)
+    done: list[Element] = []
+    for item, presence in items[:TURNS_MAX]:
+        machine.step()
+        if presence is None:
+            done.append((turn(item), None))
+            continue
+        there = machine.under(presence)
+        if there is None:
+            continue
+        result = machine.fork(
+            [
+                (presence.label, there, lambda item=item: turn(item)),  # type: ignore[misc]
+                ("", machine.state.copy(), lambda: NONE),
+            ]
+        )
+        done.append((result, presence))
+    if len(items) > TURNS_MAX:
+        others = alternatives([item for item, _ in items[TURNS_MAX:]])
+        rest = others if rest is None else alternatives([others, rest])
+    if rest is None:
+        return done, None
+    more, effects = machine.repeat(lambda: turn(rest))
+    machine.maybe(effects)
+    return done, more
+
+
+def carries(machine: Machine, value: Value, deep: int = 6) -> bool:
+    """Whether there may be a function or a task in it."""
+    match value:
+        case Const() | Text() | Data() | TaskView():
+            return False
+        case Choice():
+            return any(carries(machine, case.value, deep) for case in value.cases)
+        case Ref() if deep:
+            return any(carries(machine, inner, deep - 1) for inner in inside(machine, value))
+    return True
+
+
+def inside(machine: Machine, value: Ref) -> list[Value]:
+    """What a container may hold."""
+    content = machine.state.cells.get(value.id)
+    if isinstance(content, Items):
+        found = [one for one, _ in content.items]
+    elif isinstance(content, Table):
+        found = [one for _, one, _ in content.items]
+    else:
+        return [Lost("a container that is not known")]
+    return found if content.rest is None else [*found, content.rest]
+
+
+def like(machine: Machine, value: Value, what: str) -> Value:
+    """Something that is part of a value: data, if that is data."""
+    return Lost(what) if carries(machine, value) else opaque(what)
+
+
+def changed(machine: Machine, value: Value) -> None:
+    """Opaque data may have been changed: what is known of it is no longer."""
+    for case in [value] if not isinstance(value, Choice) else [case.value for case in value.cases]:
+        if isinstance(case, Data):
+            machine.state.cells[case.key] = machine.new_id()
+
+
+def cases(machine: Machine, value: Value) -> list[Value]:
+    """The values that a value may be here."""
+    value = machine.state.narrow(value)
+    return [one for case in value.cases for one in cases(machine, case.value)] if isinstance(value, Choice) else [value]
+
+
+def callables(machine: Machine, value: Value, deep: int = 4) -> list[Value]:
+    """The functions in a value."""
+    match value:
+        case Fn() | Partial() | Lost() | Method():
+            return [value]
+        case Native():
+            return [value] if value.name in ("emit", "call") or "." in value.name else []
+        case Choice():
+            return [one for case in value.cases for one in callables(machine, case.value, deep)]
+        case Ref() if deep:
+            return [one for inner in inside(machine, value) for one in callables(machine, inner, deep - 1)]
+        case Ref() if carries(machine, value):
+            return [Lost("a function deep in a container")]
+    return []
+
+
+def called_back(machine: Machine, value: Value, argument: Value) -> Value:
+    """Functions in `value` may be called any number of times with any number of arguments."""
+
+    def turn() -> Value:
+        found: list[Value] = []
+        for one in callables(machine, value):
+            result, state, effects = machine.apart(
+                machine.state.copy(),
+                lambda one=one: machine.call(one, Arguments(rest=argument, keyword_rest=argument)),  # type: ignore[misc]
+            )
+            machine.maybe(effects)
+            if result is not None:
+                machine.state = machine.widened(machine.state, state)
+                found.append(result)
+        return alternatives(found) if found else NONE
+
+    result, effects = machine.repeat(turn)
+    machine.maybe(effects)
+    return result or NONE
+
+
+def python_of(machine: Machine, value: Value) -> tuple[Any] | None:
+    """The Python value that an exact one stands for."""
+    if isinstance(value, Const):
+        return (value.value,)
+    items = machine.items(value)
+    if items is not None and items.exact and len(items.items) <= FOLD_MAX:
+        inner = [python_of(machine, one) for one, _ in items.items]
+        if all(one is not None for one in inner):
+            return ([one[0] for one in inner if one is not None],)
+    return None
+
+
+def from_python(machine: Machine, value: Any) -> Value:
+    """What stands for a value of Python that was computed here."""
+    if isinstance(value, (list, tuple)):
+        if len(value) > FOLD_MAX:
+            return machine.new_list([], rest=opaque("one of many values"))
+        return machine.new_list([from_python(machine, one) for one in value], type(value).__name__)
+    if isinstance(value, str) and len(value) > FOLD_MAX:
+        return Text((None,))
+    return const(value)

@@ -1,0 +1,254 @@
+"""Methods: of text, of lists and sets, of dictionaries, of the task, and of what nothing is known of."""
+
+from __future__ import annotations
+
+from scriptrules.flow.interpreter.containers import dict_, extended, field, looked_up, put, updated
+from scriptrules.flow.interpreter.elements import called_back, carries, changed, elements, inside, members
+from scriptrules.flow.interpreter.generating import anything
+from scriptrules.flow.interpreter.machine import Arguments, Dead, Machine, nowhere
+from scriptrules.flow.interpreter.texts import text_method
+from scriptrules.flow.values import (
+    EITHER,
+    NONE,
+    Choice,
+    Const,
+    Data,
+    Items,
+    Lost,
+    Presence,
+    Ref,
+    Table,
+    TaskView,
+    Text,
+    Value,
+    alternatives,
+    const,
+    opaque,
+)
+
+READING = frozenset(  # methods that change nothing
+    [
+        "get",
+        "keys",
+        "values",
+        "items",
+        "copy",
+        "count",
+        "index",
+        "split",
+        "rsplit",
+        "splitlines",
+        "partition",
+        "rpartition",
+        "join",
+        "lower",
+        "upper",
+        "title",
+        "strip",
+        "lstrip",
+        "rstrip",
+        "startswith",
+        "endswith",
+        "replace",
+        "format",
+        "removeprefix",
+        "removesuffix",
+        "capitalize",
+        "casefold",
+        "isoformat",
+        "strftime",
+        "date",
+        "time",
+        "timestamp",
+        "find",
+        "isdigit",
+        "isalpha",
+        "isalnum",
+        "zfill",
+        "union",
+        "intersection",
+        "difference",
+        "issubset",
+        "issuperset",
+    ]
+)
+
+
+def method(machine: Machine, receiver: Value, name: str, given: Arguments, written: str = "it") -> Value:
+    """Call a method."""
+    receiver = machine.state.narrow(receiver)
+    if isinstance(receiver, Choice):
+        return machine.fork(
+            [
+                (case.label, state, lambda case=case: method(machine, case.value, name, given, written))  # type: ignore[misc]
+                for case in receiver.cases
+                if (state := machine.under(Presence(case.label, case.facts))) is not None
+            ]
+            or nowhere()
+        )
+    if isinstance(receiver, Text) or (isinstance(receiver, Const) and isinstance(receiver.value, str)):
+        return text_method(machine, receiver, name, given)
+    if isinstance(receiver, Ref):
+        content = machine.state.cells.get(receiver.id)
+        if isinstance(content, Items):
+            return _list_method(machine, receiver, content, name, given)
+        if isinstance(content, Table):
+            return _dict_method(machine, receiver, content, name, given, written)
+    if isinstance(receiver, TaskView):
+        return _task_method(machine, name, given)
+    if isinstance(receiver, Lost):
+        anything(machine, f"`{name}` of {receiver.why} is called")
+        return Lost(receiver.why)
+    return _data_method(machine, receiver, name, given)
+
+
+def _data_method(machine: Machine, receiver: Value, name: str, given: Arguments) -> Value:
+    for value in given.values:
+        called_back(machine, value, opaque("an element of a value that run time decides"))
+    if name not in READING:
+        changed(machine, receiver)
+    if any(carries(machine, value) for value in given.values):
+        return Lost(f"what {name}() gives")
+    if isinstance(receiver, Data) and name == "get" and given.args and isinstance(given.args[0], Const):
+        plain = len(given.args) == 1 or given.args[1] == NONE
+        if plain:
+            return Data(f"{machine.state.key(receiver)}[{given.args[0].value!r}]", f"in {receiver.what}")
+    return opaque(f"what {name}() gives")
+
+
+def _task_method(machine: Machine, name: str, given: Arguments) -> Value:
+    if name == "get" and given.args and isinstance(given.args[0], Const) and isinstance(given.args[0].value, str):
+        name = given.args[0].value
+        machine.notes.fields.setdefault(name, machine.line)
+        if len(given.args) == 1 or given.args[1] == NONE:
+            return field(name)
+        if carries(machine, given.args[1]):
+            return alternatives([opaque("a field of the task"), given.args[1]])
+        return opaque(f"the task's field {name!r}")
+    return opaque("fields of the task")
+
+
+def _list_method(machine: Machine, receiver: Ref, content: Items, name: str, given: Arguments) -> Value:
+    args = given.args
+    cells = machine.state.cells
+    match name:
+        case "append" | "add" | "appendleft" if args:
+            known = any(one == args[0] and presence is None for one, presence in content.items)
+            if content.kind == "set" and known:
+                return NONE
+            if content.rest is not None or content.several:
+                more = [args[0]] if content.rest is None else [content.rest, args[0]]
+                cells[receiver.id] = Items(content.kind, content.items, alternatives(more), content.several)
+            elif name == "appendleft":
+                cells[receiver.id] = Items(content.kind, ((args[0], None), *content.items))
+            else:
+                cells[receiver.id] = Items(content.kind, (*content.items, (args[0], None)))
+            return NONE
+        case "extend" | "update" if args:
+            items, rest = elements(machine, machine.state.narrow(args[0]))
+            cells[receiver.id] = extended(content, items, rest)
+            return NONE
+        case "copy":
+            return machine.new(content)
+        case "clear":
+            cells[receiver.id] = Items(content.kind, ())
+            return NONE
+        case "reverse" if content.rest is None:
+            cells[receiver.id] = Items(content.kind, content.items[::-1])
+            return NONE
+        case "insert" if len(args) == 2 and args[0] == const(0) and content.rest is None:
+            cells[receiver.id] = Items(content.kind, ((args[1], None), *content.items))
+            return NONE
+        case "pop" | "popleft" if content.exact and content.items and (not args or args[0] in (const(0), const(-1))):
+            first = name == "popleft" or (args and args[0] == const(0))
+            taken = content.items[0 if first else -1][0]
+            cells[receiver.id] = Items(content.kind, content.items[1:] if first else content.items[:-1])
+            return taken
+        case "index" | "count" | "issubset" | "issuperset" | "isdisjoint":
+            return opaque("a number")
+        case "union" if len(args) == 1:
+            items, rest = elements(machine, machine.state.narrow(args[0]))
+            return machine.new(extended(content, items, rest))
+    every: list[Value] = members(content.items, content.rest)
+    key = given.get(99, "key")
+    if key is not None:
+        called_back(machine, key, alternatives(every) if every else NONE)
+    every += [value for value in args if name in ("insert",)]
+    for value in args if name in ("symmetric_difference", "__add__") else ():
+        items, rest = elements(machine, machine.state.narrow(value))
+        every += members(items, rest)
+    mixed = alternatives(every) if every else None
+    if name in ("pop", "popleft", "remove", "discard", "sort", "insert", "rotate", "reverse"):
+        cells[receiver.id] = Items(content.kind, (), mixed)
+        if mixed is None and name.startswith("pop"):
+            raise Dead
+        return mixed if mixed is not None and name.startswith("pop") else NONE
+    return machine.new(Items(content.kind, (), mixed))
+
+
+def _dict_method(machine: Machine, receiver: Ref, content: Table, name: str, given: Arguments, written: str) -> Value:
+    args = given.args
+    cells = machine.state.cells
+    if content.several and name in ("pop", "clear", "update"):
+        rest = alternatives(
+            [*inside(machine, receiver), *given.values, *(_values(machine, given) if name == "update" else ())]
+        )
+        cells[receiver.id] = Table(
+            tuple((key, alternatives([one, rest]), Presence(EITHER, ())) for key, one, _ in content.items),
+            rest,
+            True,
+        )
+        return rest
+    match name:
+        case "get" if args:
+            return looked_up(machine, content, args[0], given.text(0), args[1] if len(args) > 1 else NONE)
+        case "setdefault" if args:
+            default = args[1] if len(args) > 1 else NONE
+            found = looked_up(machine, content, args[0], given.text(0), default)
+            cells[receiver.id] = put(machine, content, args[0], found)
+            return found
+        case "pop" if args:
+            found = looked_up(machine, content, args[0], given.text(0), args[1] if len(args) > 1 else None)
+            left = tuple(item for item in content.items if item[0] != args[0])
+            if not isinstance(args[0], Const):
+                left = tuple((key, value, Presence("it is still there", ())) for key, value, _ in content.items)
+            cells[receiver.id] = Table(left, content.rest)
+            return found
+        case "keys":
+            keys = None if content.rest is None else opaque("a key")
+            return machine.new(Items("list", tuple((key, presence) for key, _, presence in content.items), keys))
+        case "values":
+            return machine.new(
+                Items("list", tuple((one, presence) for _, one, presence in content.items), content.rest)
+            )
+        case "items":
+            rows = tuple((machine.new_list([key, one], "tuple"), there) for key, one, there in content.items)
+            more = None if content.rest is None else machine.new_list([opaque("a key"), content.rest], "tuple")
+            return machine.new(Items("list", rows, more))
+        case "copy":
+            return machine.new(content)
+        case "clear":
+            cells[receiver.id] = Table(())
+            return NONE
+        case "update":
+            added = machine.table(
+                dict_(machine, Arguments(args[:1], given.keywords, None, given.keyword_rest))
+            ) or Table(())
+            cells[receiver.id] = updated(machine, content, added)
+            return NONE
+    for value in given.values:
+        called_back(machine, value, Lost("an element"))
+    every = [*inside(machine, receiver), *given.values]
+    cells[receiver.id] = Table((), Lost("a value of a dictionary")) if carries(machine, receiver) else Table(
+        (), opaque("a value of a dictionary")
+    )  # fmt: skip
+    return (
+        Lost("a value of a dictionary")
+        if any(carries(machine, one) for one in every)
+        else opaque("a value of a dictionary")
+    )
+
+
+def _values(machine: Machine, given: Arguments) -> list[Value]:
+    """Whatever may stand in dictionaries that are given."""
+    return [one for value in given.values if isinstance(value, Ref) for one in inside(machine, value)]
