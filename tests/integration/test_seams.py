@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -234,3 +235,89 @@ def test_a_call_that_somebody_answers_leaves_no_callee_behind(server: Server) ->
     assert server.wait_run(id, {"done"})["value"] == 5
     (callee,) = server.all("tasks", parent=run["id"])
     assert server.wait_task(callee["id"])["state"] == "cancelled"
+
+
+def test_a_task_that_is_cancelled_while_it_is_matched_is_cancelled_or_was_matched_before(server: Server) -> None:
+    rule(server, "quick", 'on = "quick"\ndef main(n):\n    emit("leaf", n=n)\n    sleep(0.01)\n')
+    cancelled: dict[str, bool] = {}
+
+    def send(n: int) -> None:
+        id = server.send("quick", n=n)
+        try:
+            go_on(server, id, "cancel")
+            cancelled[id] = True
+        except Problem:
+            cancelled[id] = False
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(send, range(200)))
+    for id, was in cancelled.items():
+        task = server.wait_task(id)
+        runs = [run["state"] for run in server.all("runs", task=id)]
+        assert (task["state"] == "cancelled") == was, (task, runs)
+        assert runs in ([], [task["state"]]), task
+
+
+def test_only_what_the_script_has_not_got_yet_is_answered(server: Server) -> None:
+    program, record = server.program, str(server.record)  # type: ignore[attr-defined]
+    text = f"""on = "known"
+def main():
+    a = run("local", "a", {program!r}, args=[{record!r}, "1"])
+    b = run("local", "b", {program!r}, args=[{record!r}, "2"])
+    first = wait(a, b, any=True)
+    both = wait(a, b)
+    return [first.output, sorted([str(one.output) for one in both])]
+"""
+    rule(server, "known", text)
+    hold_at(server, "known", "after:run")
+    id = server.send("known")
+    run = server.wait_run(id, {"held"})["id"]
+    go_on(server, run, "answer", result="first")
+    eventually(lambda: len(server.entries(run)) == 4, "the second wait")
+    server.wait_run(id, {"held"})
+    (given,) = server.entries(run)[2]["result"]["ready"]
+    with pytest.raises(Problem):
+        go_on(server, run, "answer", result="too late", seq=given)
+    go_on(server, run, "answer", result="second")
+    assert server.wait_run(id, {"done"})["value"] == ["first", ["first", "second"]]
+
+
+def test_a_breakpoint_holds_what_a_declarative_rule_calls_and_what_jobs_start(server: Server) -> None:
+    rule(server, "proc2", 'on = "proc2"\ndef main(n):\n    return n + 1\n')
+    server.rule("said.yaml", "on: said\ncall: proc2\ndata:\n  n: {type: data, name: n}\nthen: leaf\n")
+    eventually(lambda: "said" in {one["rule"] for one in server.get("/api/rules")["items"]}, "the rule")
+    for at in ("before:call", "after:call"):
+        hold_at(server, "said", at)
+    id = server.send("said", n=1)
+    assert stops(server, id) == ["1:call", "1:call", "done"]
+    (leaf,) = server.all("tasks", parent=server.run_of(id)["id"], name="leaf")
+    assert leaf["data"] == {"value": 2}
+
+    body = {"host": "local", "image": server.program, "args": [str(server.record), "3"]}  # type: ignore[attr-defined]
+    jobs = ", ".join(f"Job('Process', {body | {'name': name}!r})" for name in ("a", "b"))
+    rule(server, "jobs", f'on = "jobs"\ndef main():\n    return [{jobs}]\n')
+    hold_at(server, "jobs", "before:run")
+    id = server.send("jobs")
+    assert stops(server, id) == ["1:run", "2:run", "done"]
+
+
+def test_a_held_run_keeps_its_slot_and_its_time_and_makes_way_where_the_oldest_does(server: Server) -> None:
+    body = 'def main(n):\n    save("x", n)\n    emit("leaf", n=n)\n    sleep(0.01)\n    return n\n'
+    rule(server, "oldest", f'on = "oldest"\nlimit = {{"max": 1, "full": "cancel_oldest"}}\n{body}')
+    hold_at(server, "oldest", "before:emit")
+    first = server.send("oldest", n=1)
+    server.wait_run(first, {"held"})
+    second = server.send("oldest", n=2)
+    assert server.wait_task(first)["state"] == "cancelled"
+    assert stops(server, second, "step") == ["2:emit", "3:sleep", "done"]
+
+    rule(server, "queue", f'on = "queue"\nlimit = {{"max": 1}}\ntimeout = 0.5\n{body}')
+    hold_at(server, "queue", "before:emit")
+    first, second = server.send("queue", n=1), server.send("queue", n=2)
+    server.wait_run(first, {"held"})
+    assert server.wait_run(second, {"queued"})["reason"] == "limit"
+    time.sleep(0.7)  # longer than the timeout
+    assert server.run_of(first)["state"] == "held"
+    assert stops(server, first, "step") == ["2:emit", "3:sleep", "done"]
+    go_on(server, server.wait_run(second, {"held"})["id"], "answer", result=1)
+    assert server.wait_task(second)["state"] == "done"

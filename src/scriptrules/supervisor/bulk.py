@@ -46,21 +46,27 @@ class Outcome(msgspec.Struct, frozen=True):
     failed: list[Failed] = []  # the first hundred
 
 
-async def select(store: Store, verb: str, selection: Selection) -> AsyncIterator[str]:
-    """The ids of all that a verb would be for, oldest last."""
+async def select(store: Store, verb: str, selection: Selection, asked: int | None = None) -> AsyncIterator[str]:
+    """The ids of all that a verb would be for, oldest last.
+
+    Args:
+        asked: when somebody asked for it first: what has come to its state since was not meant.
+    """
     tasks, runs = (_STATES_OF_RUNS if selection.rule else _STATES)[verb]
     fields = {name: getattr(selection, name) for name in ("name", "reason", "since", "until")}
     for state in () if selection.rule else tasks:
         cursor: str | None = None
         while page := await store.tasks(Filter(state=state, cursor=cursor, limit=PAGE, **fields)):
             for task in page:
-                yield task.id
+                if asked is None or task.since <= asked:
+                    yield task.id
             cursor = page[-1].id
     for state in runs:
         cursor = None
         while found := await store.runs(Filter(state=state, rule=selection.rule, cursor=cursor, limit=PAGE, **fields)):
             for run in found:
-                yield run.id
+                if asked is None or run.since <= asked:
+                    yield run.id
             cursor = found[-1].id
 
 
@@ -86,11 +92,20 @@ async def carry_out(
         do: the verb, with the id of each.
         commit: makes the record of the whole durable.
     """
+    asked: int | None = None
+    before: set[str] = set()  # what this request has been carried out for already
     if ask.request is not None:
         for audit in await store.requested(ask.request):
             if audit.thing == BULK and audit.detail is not None:
                 return msgspec.json.decode(audit.detail, type=Outcome)
-    ids = [id async for id in select(store, ask.verb, selection)]
+            if audit.thing == BULK:
+                asked = audit.at
+            else:
+                before.add(audit.thing)
+        if asked is None:
+            asked = now
+            await commit(Change(audit=[Audit(now, ask.who or "-", ask.verb, BULK, ask.request)]))
+    ids = [id async for id in select(store, ask.verb, selection, asked)]
     changed, failed = 0, []
     for id in ids:
         try:
@@ -99,7 +114,8 @@ async def carry_out(
             changed += 1
         except ScriptrulesError as error:
             failed.append(Failed(id, error.message))
-    outcome = Outcome(len(ids), changed, failed[:FAILED_SHOWN])
+    past = len(before.difference(ids))
+    outcome = Outcome(len(ids) + past, changed + past, failed[:FAILED_SHOWN])
     detail = msgspec.json.encode(outcome)
     await commit(Change(audit=[Audit(now, ask.who or "-", ask.verb, BULK, ask.request, detail)]))
     return outcome

@@ -297,7 +297,9 @@ def _answerable(run: Run, entries: Sequence[Entry], seq: int | None, setting: Se
     candidates: list[Entry] = []
     if run.state is RunState.HELD and last is not None:
         given = about_to_be_given(entries, setting.blocking)
-        candidates = [last] if last.state not in ENTRY_FINAL else given[1:] or given
+        known = {one.seq for entry in entries[:-1] for one in about_to_be_given(entries[: entry.seq], setting.blocking)}
+        fresh = [entry for entry in given[1:] if entry.seq not in known]  # others cannot be undone: the script has them
+        candidates = [last] if last.state not in ENTRY_FINAL else fresh or given[:1]
     if seq is not None:
         candidates = [entry for entry in candidates if entry.seq == seq]
     if not candidates:
