@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from scriptrules.client_types import (
+    AuditJson,
     BranchJson,
     BreakpointJson,
     CaughtJson,
@@ -33,8 +34,12 @@ from scriptrules.client_types import (
     NextJson,
     OutcomeJson,
     PartJson,
+    PinnedSourceJson,
+    PluginJson,
     PreviewJson,
     RuleExplanationJson,
+    RuleJson,
+    RuleTextJson,
     RunJson,
     ScheduleJson,
     SessionJson,
@@ -49,6 +54,7 @@ from scriptrules.errors import ConfigError, ScriptrulesError
 
 __all__ = [
     "DEFAULT_URL",
+    "AuditJson",
     "BranchJson",
     "BreakpointJson",
     "CaughtJson",
@@ -71,9 +77,13 @@ __all__ = [
     "NextJson",
     "OutcomeJson",
     "PartJson",
+    "PinnedSourceJson",
+    "PluginJson",
     "PreviewJson",
     "Refused",
     "RuleExplanationJson",
+    "RuleJson",
+    "RuleTextJson",
     "RunJson",
     "ScheduleJson",
     "SessionJson",
@@ -243,6 +253,37 @@ class Client:
             raise self._unreachable(error) from None
         finally:
             connection.close()
+
+    # ---- rules, and the installation as a whole
+
+    def rules(self) -> list[RuleJson]:
+        """Every rule file, active or not, with what is wrong with it."""
+        items: list[RuleJson] = self._request("GET", "/api/rules")["items"]
+        return items
+
+    def rule_text(self, rule: str) -> RuleTextJson:
+        """What the file of a rule says now, with what is wrong with it, place by place."""
+        text: RuleTextJson = self._request("GET", f"/api/rules/source?{urlencode({'rule': rule})}")
+        return text
+
+    def run_source(self, id: str) -> PinnedSourceJson:
+        """The source that a run is pinned to."""
+        source: PinnedSourceJson = self._request("GET", f"/api/runs/{quote(id, safe='')}/source")
+        return source
+
+    def plugins(self) -> list[PluginJson]:
+        """The plugins of the server, and what each adds."""
+        items: list[PluginJson] = self._request("GET", "/api/plugins")["items"]
+        return items
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How many tasks and runs are in each state, and what flow control has done."""
+        counts: dict[str, dict[str, int]] = self._request("GET", "/api/counts")
+        return counts
+
+    def audit(self, limit: int, thing: str | None = None) -> list[AuditJson]:
+        """What people did, newest first; to one task, run or breakpoint, where given."""
+        return self._pages("/api/audit", limit, {"thing": thing})
 
     # ---- who may ask
 

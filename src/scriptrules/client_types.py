@@ -263,6 +263,55 @@ class EventJson(TypedDict):
     data: Json
 
 
+class AuditJson(TypedDict):
+    id: int
+    at: str
+    who: str
+    verb: str
+    thing: str
+    request_id: str | None
+    detail: Json
+
+
+class RuleJson(TypedDict):
+    rule: str
+    file: str
+    digest: str | None  # of the active version
+    metadata: dict[str, Json] | None
+    problems: list[str]  # of the newest version, if it is not the active one
+    quarantined: str | None
+    warnings: list[str]
+
+
+class RuleTextJson(TypedDict):
+    rule: str
+    file: str
+    digest: str
+    active: bool
+    text: str
+    diagnostics: list[dict[str, Json]]
+
+
+class PinnedSourceJson(TypedDict):
+    rule: str
+    file: str
+    digest: str
+    text: str
+    libraries: dict[str, str]
+    newest: str | None
+
+
+class PluginJson(TypedDict):
+    name: str
+    origin: str
+    functions: list[str]
+    executors: list[str]
+    job_types: list[str]
+    sources: list[str]
+    task_sources: list[str]
+    problem: str | None
+
+
 class TokenJson(TypedDict):
     name: str
     role: str

@@ -11,10 +11,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_type_hints, is_typeddict
 
 import pytest
 
-from scriptrules.client import Client
+from scriptrules import client_types
+from scriptrules.client import Client, Refused
 from serving import Server, project
 
 RULE = """
@@ -88,3 +90,56 @@ def test_the_description_has_every_operation_and_what_its_answers_are(server: Se
             assert listed["items"]["items"], (path, method, "does not say what its items are")
         assert bool(one["security"]) == (one["x-role"] != "anyone")
     assert {one["x-role"] for _, _, one in operations} == {"anyone", "viewer", "operator", "admin"}
+
+
+NAMED_OTHERWISE = {  # types of the client whose shape has another name
+    "RuleJson": "RuleInfo",
+    "RuleTextJson": "RuleText",
+    "PinnedSourceJson": "scriptrules_web_runs_SourceShape",
+    "SourceJson": "scriptrules_supervisor_sources_SourceShape",
+    "PluginJson": "PluginInfo",
+    "GraphEdgeJson": "GraphEdge",
+}
+NO_SHAPES = {"EventJson"}  # of a stream, which the description cannot describe
+
+
+def test_the_types_of_the_client_have_the_fields_that_are_described(server: Server, token: str) -> None:
+    client = Client(f"http://127.0.0.1:{server.port}", token=token)
+    components = {
+        name.replace(".", "_"): schema for name, schema in client.description()["components"]["schemas"].items()
+    }
+    types = {name: kind for name, kind in vars(client_types).items() if name.endswith("Json") and is_typeddict(kind)}
+    assert len(types) > 25
+    for name, kind in types.items():
+        base = name.removesuffix("Json")
+        found = [NAMED_OTHERWISE.get(name, f"{base}Shape"), base]
+        schema = next((components[one] for one in found if one in components), None)
+        if name in NO_SHAPES:
+            continue
+        assert schema is not None, (name, sorted(components))
+        optional = {"original"}  # is left out where it does not apply
+        assert set(get_type_hints(kind)) | optional == set(schema["properties"]) | optional, name
+
+
+def test_the_client_asks_for_everything_that_there_is_to_read(server: Server, token: str) -> None:
+    client = Client(f"http://127.0.0.1:{server.port}", token=token)
+    task = client.send("ask", {"n": 1})
+    server_side = client.runs(1, task=task)
+    while not server_side or server_side[0]["state"] != "done":
+        server_side = client.runs(1, task=task)
+    run = server_side[0]["id"]
+    assert client.task(task)["state"] == "done"
+    assert client.tree(task)["runs"][0]["run"]["value"] == 1
+    assert client.run_source(run)["text"] == RULE == client.rule_text("count")["text"]
+    assert [one["rule"] for one in client.rules()] == ["count"]
+    assert client.journal(run)[0]["name"] == "emit"
+    assert [line["text"] for line in client.logs(run, follow=True)][0].startswith("seen")
+    assert client.counts()["tasks"]["done"] >= 1
+    assert client.audit(1000)[-1]["who"] == "somebody"
+    assert client.plugins()[0]["origin"] == "built-in"
+    assert client.whoami()["role"] == "admin"
+    for read in (client.breakpoints, client.variables, client.hosts, client.schedules, client.sources, client.graph):
+        read()
+    with pytest.raises(Refused) as refused:
+        client.task("t0")
+    assert refused.value.status == 404

@@ -12,6 +12,7 @@ clients have to read, and a client that is late for a second loses its place tho
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from bisect import bisect_right
 from collections.abc import AsyncGenerator
 
@@ -92,8 +93,9 @@ class Feed:
             self._recent, self._tail = [], -1
             self._reader = asyncio.create_task(self._read())
         try:
-            async for frames in self._follow(after, wanted):
-                yield frames
+            async with contextlib.aclosing(self._follow(after, wanted)) as following:
+                async for frames in following:
+                    yield frames
         finally:
             self.followers -= 1
             if not self.followers and self._reader is not None:

@@ -105,7 +105,7 @@ class _Overview:
         return answer(Page(self._supervisor.plugins.found()))
 
     async def counts(self, _: Request) -> Response:
-        """How many tasks and runs are in each state. Its cost grows with the store, so no probe should ask for it."""
+        """How many tasks and runs are in each state. Its cost grows with what has not ended."""
         supervisor = self._supervisor
         waiting = {"limit_waiting": supervisor.limits.queued()}
         return answer(await supervisor.store.counts() | {"flow": {**supervisor.counters, **waiting}})
