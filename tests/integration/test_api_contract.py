@@ -133,7 +133,7 @@ def test_the_client_asks_for_everything_that_there_is_to_read(server: Server, to
     assert client.run_source(run)["text"] == RULE == client.rule_text("count")["text"]
     assert [one["rule"] for one in client.rules()] == ["count"]
     assert client.journal(run)[0]["name"] == "emit"
-    assert [line["text"] for line in client.logs(run, follow=True)][0].startswith("seen")
+    assert next(client.logs(run, follow=True))["text"].startswith("seen")
     assert client.counts()["tasks"]["done"] >= 1
     assert client.audit(1000)[-1]["who"] == "somebody"
     assert client.plugins()[0]["origin"] == "built-in"

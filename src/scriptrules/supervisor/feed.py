@@ -27,7 +27,7 @@ from scriptrules.supervisor.shapes import run_shape, task_shape
 
 KINDS = ("task", "run", "rules", "breakpoints")
 BATCH = 500  # transitions that are looked at in one go
-PAUSE = 0.03  # seconds between two looks: bounds what following costs while thousands of tasks a second pass
+PAUSE = 0.05  # seconds between two looks: bounds what following costs while thousands of tasks a second pass
 RECENT = 10_000  # events that are kept for those who follow
 HEARTBEAT = 15.0  # seconds after which a client hears something in any case
 
