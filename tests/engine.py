@@ -143,7 +143,9 @@ class PrivateEngine:
         with self.client() as client:
             client.init_swarm(advertise_addr="127.0.0.1", listen_addr=f"127.0.0.1:{free_port()}")
 
-    def load_image(self, name: str = IMAGE, command: list[str] | None = None) -> None:
+    def load_image(
+        self, name: str = IMAGE, command: list[str] | None = None, entrypoint: list[str] | None = None
+    ) -> None:
         """Give it an image with a static busybox under the names that tests use, which runs `command` by itself."""
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as archive:
@@ -156,7 +158,8 @@ class PrivateEngine:
             scratch.type, scratch.mode = tarfile.DIRTYPE, 0o1777
             archive.addfile(scratch)
         repository, _, tag = name.rpartition(":")
-        changes = [f"CMD {json.dumps(command)}"] if command else None
+        given = {"CMD": command, "ENTRYPOINT": entrypoint}
+        changes = [f"{what} {json.dumps(words)}" for what, words in given.items() if words]
         with self.client() as client:
             client.import_image_from_data(packed.getvalue(), repository=repository, tag=tag, changes=changes)
 

@@ -43,6 +43,7 @@ class HookConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     secret: str = ""
     secret_env: str = ""  # the environment variable that has it
     secret_file: str = ""  # the file that has it
+    secret_variable: str = ""  # the secret, as `scriptrules var set --secret` keeps it, that has it
     task: str = ""  # default: webhook.NAME
     headers: list[str] = []  # headers of the request that the task gets, as its field `headers`
     tolerance: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 300  # seconds that a signed time may be off
@@ -51,7 +52,7 @@ class HookConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     event_header: str = ""  # for "hmac": the header that names the event
 
 
-SECRETS = ("secret", "secret_env", "secret_file")
+SECRETS = ("secret", "secret_env", "secret_file", "secret_variable")
 HMAC_ONLY = ("signature_header", "id_header", "event_header")
 
 
@@ -98,7 +99,7 @@ def check_hooks(hooks: Mapping[str, HookConfig], where: str) -> None:
 
 
 def secret_of(name: str, hook: HookConfig, base: Path) -> str:
-    """The secret of a hook.
+    """The secret of a hook, where it is no variable: those are read for each delivery.
 
     Raises:
         ConfigError: there is none where it says.

@@ -93,6 +93,39 @@ def test_the_example_that_all_began_with_runs_literally(engine: PrivateEngine) -
         assert waited["state"] == "done"
 
 
+TWIN = """
+on: seed.yaml
+type: Docker
+body:
+  action: run
+  host: locust
+  name: execution_name
+  image: docker.example/bpmms_uploads_v2
+  args: [-m bpmms_uploads.scripts.reports.mid_mf, {type: load, name: [x]}]
+then:
+  branch: {ok: report.ready, failed: [report.failed, ops.alert]}
+"""
+
+
+@pytest.mark.parametrize(("program", "follows"), [("head", ["ops.alert", "report.failed"]), ("echo", ["report.ready"])])
+def test_the_declarative_twin_runs_literally(engine: PrivateEngine, program: str, follows: list[str]) -> None:
+    engine.load_image("docker.example/bpmms_uploads_v2:latest", entrypoint=[program])
+    with project() as server:
+        server.config(config(engine).replace(IMAGE, "docker.example/*"))
+        server.rule("twin.yaml", TWIN)
+        server.start()
+        server.request("PUT", "/api/variables/x", b'{"value": "quarter 3"}')
+        task = server.send("seed.yaml")
+        assert server.wait_task(task)["state"] == "done"
+        entries = server.entries(server.run_of(task)["id"])
+        execution = next(entry for entry in entries if entry["name"] == "run")
+        arguments = ["-m bpmms_uploads.scripts.reports.mid_mf", "quarter 3"]
+        assert (execution["args"]["args"], execution["verdict"]) == (arguments, "once")
+        if program == "echo":
+            assert execution["result"]["stdout"] == " ".join(arguments) + "\n"
+        assert sorted(task["name"] for task in server.all("tasks") if task["parent"]) == follows
+
+
 def _containers(engine: PrivateEngine) -> int:
     with engine.client() as client:
         return len(client.containers(all=True))

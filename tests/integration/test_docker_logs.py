@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import subprocess
 import sys
 import threading
@@ -159,6 +160,37 @@ def test_who_reads_slowly_piles_nothing_up(site: Site) -> None:
 
 def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def test_a_followed_log_goes_on_where_it_was_when_the_server_is_back(engine: PrivateEngine) -> None:
+    with project() as server:
+        server.config(f'[hosts.locust]\nexecutor = "docker"\nurl = "{engine.url}"\nimages = ["**"]\npull = "never"\n')
+        script = "for n in $(seq 40); do echo line $n; sleep 0.15; done"
+        arguments = f'args=["sh", "-c", {script!r}]'
+        server.rule(
+            "talk",
+            f'on = "talk"\ndef main():\n    log("hello")\n    run("locust", "a", "{IMAGE}", {arguments})\n    wait()\n',
+        )
+        server.start()
+        task = server.send("talk")
+        run = server.wait_run(task, {"waiting"})["id"]
+        environ = {"SCRIPTRULES_URL": f"http://127.0.0.1:{server.port}", "PATH": "/usr/bin:/bin"}
+        told = server.folder / "told"
+        with told.open("wb") as out:
+            following = subprocess.Popen(
+                [sys.executable, "-m", "scriptrules", "logs", run, "-f", "--json"],
+                stdout=out,
+                stderr=subprocess.PIPE,
+                env=environ,
+            )
+            eventually(lambda: "line 5" in told.read_text(), "it follows")
+            server.kill()
+            server.start()
+            _, said = following.communicate(timeout=60)
+        assert following.returncode == 0
+        texts = [json.loads(line)["text"] for line in told.read_text().splitlines()]
+        assert texts == ["hello", *(f"line {n}" for n in range(1, 41))]
+        assert said.count(b"The server does not answer") == 1
 
 
 def test_the_command_follows_what_a_container_writes_and_has_all_of_it_afterwards(engine: PrivateEngine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,6 +145,29 @@ def test_an_image_is_pulled_with_configured_credentials_and_one_sees_how_far_it_
             client.remove_image(registry)
 
 
+def test_the_password_of_a_registry_can_be_a_secret_of_the_store(engine: PrivateEngine, registry: str) -> None:
+    with project() as server:
+        where = f'[hosts.near.registries."{registry.partition("/")[0]}"]\nusername = "{USER}"\n'
+        table = f'[hosts.near]\nexecutor = "docker"\nurl = "{engine.url}"\nimages = ["**"]\n'
+        server.config(f'{table}{where}password_variable = "registry.password"\n')
+        server.rule(
+            "pull", f'on = "pull"\ndef main():\n    run("near", "a", "{registry}", args=["true"])\n    wait()\n'
+        )
+        server.start()
+        without = server.wait_task(server.send("pull"))
+        assert "There is no secret 'registry.password'" in server.run_of(without["id"])["error"]["message"]
+        server.request("PUT", "/api/variables/registry.password", json.dumps({"value": PASSWORD}).encode())
+        readable = server.wait_task(server.send("pull"))
+        assert "is a variable and no secret" in server.run_of(readable["id"])["error"]["message"]
+        server.request("DELETE", "/api/variables/registry.password")
+        secret = json.dumps({"value": PASSWORD, "secret": True}).encode()
+        server.request("PUT", "/api/variables/registry.password", secret)
+        assert server.wait_task(server.send("pull"))["state"] == "done"
+        with engine.client() as client:
+            client.remove_image(registry, force=True)
+        assert PASSWORD not in server.log.read_text()
+
+
 @pytest.mark.parametrize("how", [None, {"password": "wrong"}, {"password_file": "nowhere"}])
 def test_without_the_right_password_it_is_refused_with_where_to_configure_it(
     engine: PrivateEngine, registry: str, tmp_path: Path, how: dict[str, str] | None
@@ -189,5 +213,5 @@ def test_what_an_earlier_supervisor_started_is_stopped_though_its_image_is_being
 
 
 def test_credentials_have_one_password(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="one of password, password_file and password_env"):
+    with pytest.raises(ConfigError, match="one of password, password_file, password_env, password_variable"):
         outcome(tmp_path, IMAGE, registries={"r.example": {"username": "a"}})

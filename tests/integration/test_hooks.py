@@ -166,7 +166,7 @@ def test_a_signature_is_checked_against_the_body_as_it_came() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('[hooks.a]\nscheme = "github"', "it needs one of secret, secret_env, secret_file, and has none"),
+        ('[hooks.a]\nscheme = "github"', "it needs one of secret, secret_env, secret_file, secret_variable, and has none"),
         ('[hooks.a]\nscheme = "github"\nsecret = "x"\nsecret_env = "Y"', "has secret and secret_env"),
         ('[hooks.a]\nscheme = "gitlab"\nsecret = "x"', "scheme"),
         ('[hooks.a]\nsecret = "x"', "scheme"),
@@ -180,6 +180,22 @@ def test_a_hook_that_cannot_be_is_an_error_when_the_configuration_is_read(tmp_pa
     (tmp_path / "scriptrules.toml").write_text(text)
     with pytest.raises(ConfigError, match=says):
         config.load(tmp_path, None, {})
+
+
+def test_the_secret_of_a_hook_can_be_a_variable_and_a_new_value_holds_at_once() -> None:
+    with project() as server:
+        server.config('[hooks.github]\nscheme = "github"\nsecret_variable = "hook.secret"\n')
+        server.start()
+        body = b'{"n": 1}'
+        status, problem = post(server, "github", body, github(body))
+        assert (status, problem["code"]) == (503, "SR861")
+        assert any(event["event"] == "hook.no_secret" for event in server.events())
+        for value in ("the first of two", "the second one"):
+            kept = json.dumps({"value": value, "secret": True}).encode()
+            server.request("PUT", "/api/variables/hook.secret", kept)
+            assert post(server, "github", body, github(body, id=value, secret=value))[0] == 202
+        assert post(server, "github", body, github(body, id="late", secret="the first of two"))[0] == 401
+        assert count(server) == 2
 
 
 def test_a_hook_whose_secret_is_missing_keeps_the_server_from_starting() -> None:

@@ -140,7 +140,9 @@ def logs_command(run: str, follow: bool, as_json: bool) -> None:
     """Print the log of a run and the output of its executions."""
     client = make_client()
     if follow:
-        for line in client.logs(run, follow=True):
+        from scriptrules.cli.following import follow as following
+
+        for line in following(client, run):
             if as_json:
                 click.echo(json_text(line))
             else:

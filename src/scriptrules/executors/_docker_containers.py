@@ -34,7 +34,7 @@ class Containers:
         self._table = table
         self._context = context
         self._owner = owner
-        self._pulls = Pulls(engine, table, context.host, context.base_dir)
+        self._pulls = Pulls(engine, table, context)
 
     def name_of(self, key: str) -> str:
         store = re.sub(r"[^a-zA-Z0-9_.-]", "", self._context.store_id)[:8]

@@ -67,6 +67,10 @@ class Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password: str | None = None
     password_file: str | None = None  # its first line
     password_env: str | None = None  # a variable of the server
+    password_variable: str | None = None  # a secret, as `load` would find it in no task's tree
+
+
+PASSWORDS = ("password", "password_file", "password_env", "password_variable")
 
 
 class HostTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -155,10 +159,9 @@ def read_table(table: Mapping[str, Any], host: str) -> HostTable:
         if option not in OPTIONS:
             raise ConfigError(f"{where}: options: there is no {option!r}{nearest(option, OPTIONS)}")
     for name, registry in made.registries.items():
-        given = [registry.password, registry.password_file, registry.password_env]
-        if sum(one is not None for one in given) != 1:
+        if sum(getattr(registry, way) is not None for way in PASSWORDS) != 1:
             raise ConfigError(
-                f"{where}: registries.{name!r} needs one of password, password_file and password_env. Correct it."
+                f"{where}: registries.{name!r} needs one of {', '.join(PASSWORDS)}, and no more than one. Correct it."
             )
     if not made.networks:
         raise ConfigError(f'{where}: network is empty. Write network = "none" where containers get none.')

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from scriptrules.errors import InvalidRequest
 from scriptrules.executors._docker_engine import Engine, EngineError
-from scriptrules.executors._docker_policy import MEGABYTE, HostTable, registry_password
+from scriptrules.executors._docker_policy import MEGABYTE, HostTable, Registry, registry_password
+from scriptrules.plugins.executor import ExecutorContext
 
 SILENCE_MAX = 600.0  # seconds without a word from the engine after which a pull has failed
 
@@ -30,11 +30,10 @@ Tell = Callable[[str], None]  # how far it is, as a short sentence
 class Pulls:
     """The pulls of one engine; those who ask for the same at the same time share one."""
 
-    def __init__(self, engine: Engine, table: HostTable, host: str, base_dir: Path) -> None:
+    def __init__(self, engine: Engine, table: HostTable, context: ExecutorContext) -> None:
         self._engine = engine
         self._table = table
-        self._host = host
-        self._base_dir = base_dir
+        self._context = context
         self._tasks: dict[tuple[str, str | None], asyncio.Task[None]] = {}
         self._listeners: dict[tuple[str, str | None], list[Tell]] = {}
 
@@ -45,6 +44,7 @@ class Pulls:
             PullStopped: `stopped` was set meanwhile.
             InvalidRequest: it cannot, with the engine's words.
             HostUnavailable: the engine cannot be reached.
+            SecretsUnavailable: the registry's password is a variable that cannot be read.
         """
         key = (image, platform)
         listeners = self._listeners.setdefault(key, [])
@@ -60,9 +60,9 @@ class Pulls:
                 raise PullStopped
             await task
         except EngineError as error:
-            where = f"[hosts.{self._host}.registries]"
+            where = f"[hosts.{self._context.host}.registries]"
             raise InvalidRequest(
-                f"the image {image!r} cannot be pulled on host {self._host!r}: {error.message}. "
+                f"the image {image!r} cannot be pulled on host {self._context.host!r}: {error.message}. "
                 f"Correct its name, load it there, or give the registry's credentials under {where}."
             ) from None
         finally:
@@ -108,10 +108,16 @@ class Pulls:
         if configured is None:
             header = await self._engine.request(lambda client: auth.get_config_header(client, registry))
         else:
-            password = await self._engine.in_thread(lambda: registry_password(configured, registry, self._base_dir))
+            password = await self._password(configured, registry)
             known = {"username": configured.username, "password": password, "serveraddress": registry}
             header = auth.encode_header(known)
         return {"X-Registry-Auth": header.decode() if isinstance(header, bytes) else header} if header else {}
+
+    async def _password(self, configured: Registry, registry: str) -> str:
+        if configured.password_variable is not None:
+            return await self._context.secret(configured.password_variable)
+        base = self._context.base_dir
+        return await self._engine.in_thread(lambda: registry_password(configured, registry, base))
 
     async def close(self) -> None:
         """End what is under way; the engine goes on with a pull, or the next one takes up what it has."""

@@ -13,20 +13,27 @@ After a restart the supervisor calls `ensure` again for each execution without a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
 from scriptrules import clock
+from scriptrules.errors import SecretsUnavailable
 from scriptrules.model import ExecutionRequest, ExecutionResult
 
 Report = Callable[[str, str | None], None]  # key, and a short sentence such as "pulls the image: 40 of 120 MB", or None
 
+SecretOf = Callable[[str], Awaitable[str]]  # the text of a secret variable; raises SecretsUnavailable
+
 
 def _unheard(_key: str, _sentence: str | None) -> None:
     """What is said while nobody listens."""
+
+
+async def _unread(name: str) -> str:
+    raise SecretsUnavailable(f"The secret {name!r} is read by a server only. Start one with `scriptrules serve`.")
 
 
 class ExecutorContext(msgspec.Struct, frozen=True):
@@ -38,6 +45,7 @@ class ExecutorContext(msgspec.Struct, frozen=True):
     base_dir: Path  # relative paths in the configuration are relative to this
     clock: clock.Clock = clock.now
     report: Report = _unheard  # may be told what a start that takes long is doing
+    secret: SecretOf = _unread  # what a host itself needs, such as a password; asked for each time that it is needed
 
 
 class LogChunk(msgspec.Struct, frozen=True):

@@ -32,7 +32,7 @@ from scriptrules.model import (
     execution_key,
     parse_key,
 )
-from scriptrules.plugins.executor import Executor, LogChunk, Placed
+from scriptrules.plugins.executor import Executor, LogChunk, Placed, SecretOf
 from scriptrules.plugins.manager import Plugins
 from scriptrules.redaction import KNOWN
 from scriptrules.supervisor.arguments import SecretText, run_args
@@ -77,6 +77,7 @@ class Executions:
         look_up: a run, its task and the entry of a start whose turn it is; None where it is over.
         refill: called where the store has starts that memory had no room for.
         reveal: awaited with a run's id and the secrets in an entry's arguments; gives what fills them in.
+        secret: awaited with the name of a secret that a host itself needs; gives its text.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Executions:
         look_up: Callable[[str, int], Awaitable[tuple[Run, Task, Entry] | None]],
         refill: Callable[[], Coroutine[Any, Any, None]],
         reveal: Callable[[str, Iterable[SecretText]], Awaitable[Fill]],
+        secret: SecretOf,
     ) -> None:
         self._reveal = reveal
         self.draining = False
@@ -108,7 +110,7 @@ class Executions:
         self._tasks: set[asyncio.Task[None]] = set()
         self._store_id = store_id
         self._asked = Asked(config.state_dir / "asked" if config.store_path is not None else None)
-        self.hosts = make_hosts(config, plugins, store_id, clock, self._hear)
+        self.hosts = make_hosts(config, plugins, store_id, clock, self._hear, secret)
 
     def start(self) -> None:
         """Begin to listen for results."""

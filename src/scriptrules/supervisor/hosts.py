@@ -17,7 +17,7 @@ import msgspec
 from scriptrules.clock import Clock
 from scriptrules.config import Config
 from scriptrules.errors import ScriptrulesError
-from scriptrules.plugins.executor import Executor, ExecutorContext, Hosting, Placed, Report
+from scriptrules.plugins.executor import Executor, ExecutorContext, Hosting, Placed, Report, SecretOf
 from scriptrules.plugins.manager import Plugins
 
 QUEUE_MAX = (
@@ -153,7 +153,9 @@ def strays_of(placed: list[Placed], store_id: str, accounted: Set[str]) -> list[
     return sorted(one.name for one in placed if one.store == store_id and not one.kept and one.key not in accounted)
 
 
-def make_hosts(config: Config, plugins: Plugins, store_id: str, clock: Clock, report: Report) -> dict[str, Host]:
+def make_hosts(
+    config: Config, plugins: Plugins, store_id: str, clock: Clock, report: Report, secret: SecretOf
+) -> dict[str, Host]:
     """The configured hosts, by name.
 
     Raises:
@@ -162,6 +164,6 @@ def make_hosts(config: Config, plugins: Plugins, store_id: str, clock: Clock, re
     hosts = {}
     for name, table in config.hosts.items():
         state_dir = config.state_dir / "hosts" / name
-        context = ExecutorContext(name, store_id, state_dir, config.base, clock, report)
+        context = ExecutorContext(name, store_id, state_dir, config.base, clock, report, secret)
         hosts[name] = Host(name, table["executor"], plugins.make_executor(table["executor"], table, context))
     return hosts

@@ -152,6 +152,7 @@ class Supervisor:
                 self._look_up,
                 self._begin_outstanding,
                 self.variables.reveal,
+                self.variables.secret,
             )
             await self.variables.start()
             self.driver.executions = self.executions

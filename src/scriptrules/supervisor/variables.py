@@ -145,8 +145,7 @@ class Variables:
                 raise
             except Exception as error:
                 log.warning("source.failed", source=where, variable=name, problem=repr(error))
-                why = f"no answer within {SOURCE_TIMEOUT:g} s" if isinstance(error, TimeoutError) else str(error)
-                message = KNOWN.text(f"load({name!r}): the source [variables.{where}] failed: {why or repr(error)}")
+                message = KNOWN.text(f"load({name!r}): the source [variables.{where}] failed: {_why(error)}")
                 return Outcome(error=Failure("RuntimeError", message))
         return None
 
@@ -201,12 +200,40 @@ class Variables:
 
         return fill
 
-    async def _open(self, ref: SecretRef) -> None:
+    async def secret(self, name: str) -> str:
+        """The text of a secret that the installation itself needs, such as the password of a registry, as it is now.
+
+        Raises:
+            SecretsUnavailable: there is none, it is no secret, or it cannot be read.
+        """
+        kept = next((one for one in await self._named("", name) if not one.root), None)
+        if kept is not None and kept.version is not None:
+            return await self._open(SecretRef(name, kept.version))
+        found = None
+        for where, source in self._sources.items() if kept is None else ():
+            try:
+                async with asyncio.timeout(SOURCE_TIMEOUT):
+                    found = await source.find(name)
+            except Exception as error:
+                message = KNOWN.text(f"The secret {name!r}: the source [variables.{where}] failed: {_why(error)}")
+                raise SecretsUnavailable(message) from None
+            if found is not None:
+                break
+        if found is not None and found.secret and isinstance(found.value, str):
+            KNOWN.learn(found.value)
+            return found.value
+        raise SecretsUnavailable(
+            f"{name!r} is a variable and no secret. Remove it, and set it anew with --secret."
+            if kept is not None or found is not None
+            else f"There is no secret {name!r}. Set it with `scriptrules var set {name} --secret`."
+        )
+
+    async def _open(self, ref: SecretRef) -> str:
         versions = await patiently(lambda: self._store.secret_versions(ref.name))
         secret = next((secret for secret in versions if secret.version == ref.version), None)
         if secret is None:
             raise SecretsUnavailable(f"The secret {ref.name!r} has no value in the store. Set it again.")
-        self.vault.open(secret)
+        return self.vault.open(secret)
 
     async def _seal(self, name: str, value: str, source: str) -> SecretRef:
         """Keep a value that a source has given; the same one is kept once."""
@@ -309,6 +336,12 @@ class Variables:
             self.vault.drop_old_keys()
         log.info("secrets.key_rotated", values=len(fresh))
         return len(fresh)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {SOURCE_TIMEOUT:g} s"
+    return str(error) or repr(error)
 
 
 def _next(versions: Sequence[SecretVersion]) -> int:

@@ -39,6 +39,8 @@ class _Hooks:
         if name not in self._hooks:
             raise errors.NotFound(f"There is no hook {name[:60]!r}. Add [hooks.{name[:60]}] to scriptrules.toml.")
         hook, secret = self._hooks[name]
+        if hook.secret_variable:
+            secret = await self._secret(name, hook.secret_variable)
         body = await read_body(request, self._payload_max)
         headers = {key.lower(): value for key, value in request.headers.items()}
         now = self._supervisor.clock() // SECOND
@@ -64,6 +66,16 @@ class _Hooks:
         (ingested,) = await self._supervisor.ingest([task])
         counters["hook_accepted" if ingested.new else "hook_repeated"] += 1
         return answer(OneId(ingested.id), 202)
+
+    async def _secret(self, name: str, variable: str) -> str:
+        try:
+            return await self._supervisor.variables.secret(variable)
+        except errors.SecretsUnavailable as error:
+            self._supervisor.counters["hook_refused"] += 1
+            log.error("hook.no_secret", hook=name, problem=error.message)
+            raise errors.SecretsUnavailable(
+                f"The secret of the hook {name} cannot be read. Whoever runs this server finds the reason in its log."
+            ) from None
 
 
 def _task_name(name: str, hook: HookConfig, event: str | None) -> str:
