@@ -18,6 +18,7 @@ READING_ORDER = ROOT / "docs" / "reading-order.md"
 CLOCKS = {  # who may import `time`, and why
     "clock.py": "it is the clock",
     "executors/launcher.py": "a program of its own, which imports nothing of scriptrules",
+    "cli/following.py": "it sleeps between two questions to a server, and reads no time",
     "cli/hosts.py": "it sleeps between two questions to a server, and reads no time",
     "cli/sending.py": "it sleeps between two questions to a server, and reads no time",
 }

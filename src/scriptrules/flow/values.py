@@ -237,6 +237,16 @@ def opaque(what: str) -> Data:
     return Data(f"~{next(_numbers)}", what)
 
 
+def another(value: Value) -> Value:
+    """One like `value`, of which there are several: what is found out about this one holds for no other."""
+    match value:
+        case Data() | TaskView(whole=False):
+            return opaque(value.what if isinstance(value, Data) else "a field of the task")
+        case Choice():
+            return Choice(tuple(Case(case.label, case.facts, another(case.value)) for case in value.cases))
+    return value
+
+
 def cover(values: Iterable[Value]) -> Value:
     """One value without conditions that stands for all of these."""
     every = list(dict.fromkeys(leaf for value in values for leaf in leaves(value)))

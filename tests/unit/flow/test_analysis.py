@@ -188,3 +188,31 @@ def test_a_rule_that_generates_nothing_has_nothing() -> None:
     found = rule("def main():\n    Task('a')\n    lambda: emit('b')\n    return {'task': 'c'}\n")
     assert found.subsequents == List([])
     assert found.edges == []
+
+
+@pytest.mark.parametrize(
+    ("given", "before", "one", "two"),
+    [
+        ("**k", "pass", 'k["a"]', 'k["b"]'),
+        ("x", "l = list(x)", "l[0]", "l[1]"),
+        ("x", "l = sorted(x)", "l[0]", "l[-1]"),
+        ("x", "d = {**x}", 'd["a"]', 'd["b"]'),
+        ("x", "a, *b = x", "b[0]", "b[1]"),
+        ("x", "l = [i for i in x]; a = l.pop(); b = l.pop()", "a", "b"),
+        ("x", "a, b = (lambda a, b: (a, b))(*x)", "a", "b"),
+        ("x", 'l = [{"k": i} for i in x]', 'l[0]["k"]', 'l[1]["k"]'),
+    ],
+)
+def test_what_is_found_out_of_one_element_holds_for_no_other(given: str, before: str, one: str, two: str) -> None:
+    choice = f'    if {one} == "q":\n        emit("one")\n    elif {two} == "q":\n        emit("two")'
+    assert names(f"def main({given}):\n    {before}\n{choice}") == {"one", "two"}
+
+
+@pytest.mark.parametrize("loop", ["for name in k.values():", "for key, name in k.items():"])
+def test_the_values_of_surplus_fields_are_any_names(loop: str) -> None:
+    assert [edge.task for edge in rule(f"def main(**k):\n    {loop}\n        emit(name)").edges] == ["*"]
+
+
+def test_a_surplus_field_may_be_there_or_not() -> None:
+    edges = rule('def main(**k):\n    emit(k.get("name", "default"))').edges
+    assert {(edge.task, str(edge.certainty)) for edge in edges} == {("*", "unknown"), ("default", "possible")}

@@ -22,6 +22,7 @@ from scriptrules.flow.values import (
     Text,
     Value,
     alternatives,
+    another,
     choice,
     const,
     opaque,
@@ -92,7 +93,7 @@ def _element(machine: Machine, content: Items, index: Value, named: str) -> Valu
         at = index.value
         if exact or (at >= 0 and all(presence is None for _, presence in content.items[: at + 1])):
             if -len(content.items) <= at < len(content.items):
-                return content.items[at][0]
+                return another(content.items[at][0]) if content.several else content.items[at][0]
             if exact:
                 raise Dead
     every = members(content.items, content.rest)
@@ -206,7 +207,9 @@ def looked_up(machine: Machine, table: Table, key: Value, written: str, default:
 
 def _looked_up(machine: Machine, table: Table, key: Value, written: str, default: Value | None) -> Value:
     cases: list[Case] = []
-    others = [one for one in (table.rest, default) if one is not None]
+    others = [one for one in (None if table.rest is None else another(table.rest), default) if one is not None]
+    if table.several:
+        table = Table(tuple((name, another(one), there) for name, one, there in table.items), table.rest, True)
     if isinstance(key, Const):
         for name, value, presence in table.items:
             if name == key:

@@ -24,6 +24,7 @@ from scriptrules.flow.values import (
     Text,
     Value,
     alternatives,
+    another,
     const,
     opaque,
 )
@@ -39,7 +40,10 @@ def elements(machine: Machine, value: Value) -> tuple[tuple[Element, ...], Value
         case Ref():
             content = machine.state.cells.get(value.id)
             if isinstance(content, Items):
-                return content.items, content.rest
+                rest = None if content.rest is None else another(content.rest)
+                if content.several:
+                    return tuple((another(item), presence) for item, presence in content.items), rest
+                return content.items, rest
             if isinstance(content, Table):
                 rest = None if content.rest is None else opaque("a key")
                 return tuple((key, presence) for key, _, presence in content.items), rest
@@ -62,7 +66,7 @@ def elements(machine: Machine, value: Value) -> tuple[tuple[Element, ...], Value
 
 def members(items: Iterable[Element], rest: Value | None) -> list[Value]:
     """Every value that may be among elements."""
-    return [item for item, _ in items] + ([] if rest is None else [rest])
+    return [item for item, _ in items] + ([] if rest is None else [another(rest)])
 
 
 def each(machine: Machine, value: Value, turn: Callable[[Value], Value]) -> tuple[list[Element], Value | None]:

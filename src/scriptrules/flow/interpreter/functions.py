@@ -42,6 +42,7 @@ from scriptrules.flow.values import (
     Value,
     Way,
     alternatives,
+    another,
     const,
     merge,
     opaque,
@@ -277,7 +278,7 @@ def _bind(machine: Machine, function: Fn, given: Arguments) -> dict[str, Value]:
             bound[name] = named.pop(name)
         else:
             rests = [given.rest if at < len(places) else None, given.keyword_rest, defaults.get(name)]
-            found = [one for one in rests if one is not None]
+            found = [another(one) for one in rests if one is not None]
             if not found:
                 raise Dead
             bound[name] = found[0] if len(found) == 1 else alternatives(found)

@@ -22,6 +22,7 @@ from scriptrules.flow.values import (
     Text,
     Value,
     alternatives,
+    another,
     const,
     opaque,
 )
@@ -223,7 +224,7 @@ def _dict_method(machine: Machine, receiver: Ref, content: Table, name: str, giv
             )
         case "items":
             rows = tuple((machine.new_list([key, one], "tuple"), there) for key, one, there in content.items)
-            more = None if content.rest is None else machine.new_list([opaque("a key"), content.rest], "tuple")
+            more = None if content.rest is None else machine.new_list([opaque("a key"), another(content.rest)], "tuple")
             return machine.new(Items("list", rows, more))
         case "copy":
             return machine.new(content)
