@@ -33,9 +33,9 @@ SETTLE = 4.0  # seconds after which connections that nobody uses are closed
 ONE = f"""on = "one"
 
 
-def main(command, files=False):
+def main(command):
     log("begun")
-    run("locust", "job", "{IMAGE}", args=command, files=files)
+    run("locust", "job", "{IMAGE}", args=command)
     wait()
     log("resumed")
 """
@@ -74,10 +74,8 @@ def _project(engine: PrivateEngine, more: str = "") -> Iterator[Path]:
 def containers(rounds: int) -> list[Result]:
     """All of it, on one engine."""
     with _engine() as engine:
-        results = [_alone(engine, rounds, files) for files in (False, True)]
-        results += [_in_flight(engine, rounds, count, files) for count in (4, 16) for files in (False, True)]
-        results.append(_deaths(engine, rounds))
-        return results + _sleepers(engine)
+        results = [_alone(engine, rounds), *(_in_flight(engine, rounds, count) for count in (4, 16))]
+        return [*results, _deaths(engine, rounds), *_sleepers(engine)]
 
 
 def _send(server: Server, name: str, data: list[dict[str, object]]) -> None:
@@ -87,15 +85,10 @@ def _send(server: Server, name: str, data: list[dict[str, object]]) -> None:
     server.send(name, data)
 
 
-def _with(files: bool) -> str:
-    """What the command does not do either is judged; what comes by default, a file in and a file out, is shown."""
-    return ", with files for input and output" if files else ""
-
-
 # ---- one after the other
 
 
-def _alone(engine: PrivateEngine, rounds: int, files: bool) -> Result:
+def _alone(engine: PrivateEngine, rounds: int) -> Result:
     ours: list[float] = []
     theirs: list[float] = []
     with _project(engine) as base, Server(base) as server:
@@ -103,23 +96,23 @@ def _alone(engine: PrivateEngine, rounds: int, files: bool) -> Result:
         for _ in range(rounds):
             mine, others = [], []
             for _ in range(ALONE):
-                mine.append(_run_one(server, files))
+                mine.append(_run_one(server))
                 _wait_until_empty(engine)
                 others.append(_command(engine))
             ours.append(median(mine))
             theirs.append(median(others))
     baseline = median(theirs)
     return Result(
-        "containers", f"`run()` + `wait()` of `true`{_with(files)}, p50", median(ours), "ms", ours,
+        "containers", "`run()` + `wait()` of `true`, p50", median(ours), "ms", ours,
         baseline="docker run --rm, ms", baseline_value=baseline, ratio=median(ours) / baseline, by_ratio=True,
-        reach=None if files else 1.05, aim=None if files else 0.95,
+        reach=1.05, aim=0.95,
     )  # fmt: skip
 
 
-def _run_one(server: Server, files: bool = False) -> float:
+def _run_one(server: Server) -> float:
     """Milliseconds from the script's first line until it has been resumed."""
     began = clock.now()
-    _send(server, "one", [{"command": ["true"], "files": files}])
+    _send(server, "one", [{"command": ["true"]}])
     store = server.store()
     query = "SELECT at FROM logs WHERE at >= ? ORDER BY at"
     while len(rows := store.execute(query, (began,)).fetchall()) < 2:
@@ -137,31 +130,31 @@ def _command(engine: PrivateEngine) -> float:
 # ---- several at once
 
 
-def _in_flight(engine: PrivateEngine, rounds: int, count: int, files: bool) -> Result:
+def _in_flight(engine: PrivateEngine, rounds: int, count: int) -> Result:
     ours: list[float] = []
     theirs: list[float] = []
     with _project(engine, f"max_running = {count}") as base, Server(base) as server:
         for _ in range(rounds):
-            ours.append(_stream(engine, server, files))
+            ours.append(_stream(engine, server))
             began = clock.monotonic()
             with ThreadPoolExecutor(count) as threads:
                 list(threads.map(lambda _: _command(engine), range(STREAM)))
             theirs.append(STREAM / (clock.monotonic() - began))
     ratio = median(ours) / median(theirs)
-    what = f"containers a second{_with(files)}, {count} in flight, until they are removed"
+    what = f"containers a second, {count} in flight, until they are removed"
     return Result(
         "containers", what, median(ours), "/s", ours,
         baseline="docker run --rm in parallel, /s", baseline_value=median(theirs), ratio=ratio, by_ratio=True,
-        reach=None if files else 1.0, aim=None if files else 1.1, more_is_better=True,
+        reach=1.0, aim=1.1, more_is_better=True,
     )  # fmt: skip
 
 
-def _stream(engine: PrivateEngine, server: Server, files: bool) -> float:
+def _stream(engine: PrivateEngine, server: Server) -> float:
     store = server.store()
     query = "SELECT count(*) FROM runs WHERE state = 'done'"
     wanted = store.execute(query).fetchone()[0] + STREAM
     began = clock.monotonic()
-    _send(server, "one", [{"command": ["true"], "files": files}] * STREAM)
+    _send(server, "one", [{"command": ["true"]}] * STREAM)
     while store.execute(query).fetchone()[0] < wanted:
         time.sleep(0.01)
     store.close()

@@ -116,7 +116,7 @@ class PrivateEngine:
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End the engine, not its containers."""
-        process, self._process = self._process, None
+        process = self._process
         if process is None:
             return
         process.send_signal(how)
@@ -127,6 +127,7 @@ class PrivateEngine:
             process.wait()
         (self.folder / "pid").unlink(missing_ok=True)
         self._wait_for_containerd()
+        self._process = None  # not before: who sees that it does not run may start the next one
 
     def _wait_for_containerd(self) -> None:
         """Let the next engine start its own: it waits in vain for one that is dead and not yet buried."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -77,11 +78,26 @@ def test_a_platform_that_the_image_is_not_for_is_refused(site: Site) -> None:
     assert "s390x" in error.message or "not on host" in error.message
 
 
-def test_a_program_that_needs_no_files_is_started_without_any(site: Site) -> None:
-    script = """[ -e /scriptrules ] && echo there; echo "[\\"$SCRIPTRULES_INPUT\\", \\"$SCRIPTRULES_KEY\\"]" """
-    result = outcome(site, request(script, options={"files": False}))
-    assert result.stdout == '["", "r1-1-1"]\n'
-    assert result.output == ["", "r1-1-1"]
+def test_without_a_network_a_container_has_a_loopback_of_its_own_and_a_name_for_it(site: Site) -> None:
+    script = """
+        (echo hello | busybox nc -l -p 8080 &)
+        until busybox nc localhost 8080 < /dev/null; do sleep 0.1; done
+        busybox ls /sys/class/net
+        busybox readlink /proc/self/ns/net
+    """
+    result = outcome(site, request(script, timeout=30))
+    assert result.stdout.split()[:2] == ["hello", "lo"], "it reaches itself by name, and there is nothing else"
+    assert result.stdout.split()[2] != os.readlink("/proc/self/ns/net"), "not the host's own"
+
+
+def test_the_name_of_the_loopback_is_not_written_to_a_mounted_folder(site: Site) -> None:
+    etc = site.folder / "etc"
+    etc.mkdir()
+    (etc / "hosts").write_text("192.0.2.1 ours\n")
+    options = {"mounts": [f"{etc}:/etc:rw"]}
+    result = outcome(site, request("cat /etc/hosts", options=options), mounts=[str(site.folder)])
+    assert "localhost" in result.stdout
+    assert (etc / "hosts").read_text() == "192.0.2.1 ours\n"
 
 
 # ---- restartable

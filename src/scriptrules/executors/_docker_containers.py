@@ -95,9 +95,9 @@ class Containers:
                 known = str(parent) in (*folders, "/", policy.FOLDER)
                 if not known and not await self._engine.exists(container, str(parent)):
                     folders.append(str(parent))
-        if not policy.has_files(request):
-            return
-        archive = input_archive(request.input, request.secret_files, folders, self._context.clock())
+        with_hosts = policy.is_without_network(self._table, policy.read_options(request))
+        now = self._context.clock()
+        archive = input_archive(request.input, request.secret_files, folders, now, with_hosts=with_hosts)
         await self._put(container, archive)
 
     async def _put(self, container: str, archive: bytes) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from scriptrules import clock
-from scriptrules.executors._docker_policy import FOLDER, INPUT
+from scriptrules.executors._docker_policy import FOLDER, HOSTS, INPUT
 from scriptrules.executors._output import OUTPUT_FILE_MAX, file_output, last_line_output, tail_text
 from scriptrules.model import ExecutionRequest, ExecutionResult, Json, Verdict
 
@@ -20,6 +20,7 @@ NEVER = "0001-01-01T00:00:00Z"  # how an engine writes that there was no such mo
 ENGINE_STREAM = "engine"  # what the engine itself says in the midst of a log: why it cannot go on
 _STREAMS = {1: "stdout", 2: "stderr", 3: ENGINE_STREAM}
 _CHUNK = 256 * 1024  # bytes
+_LOOPBACK = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 
 class Tail:
@@ -110,7 +111,9 @@ def _moment(stamp: str) -> int | None:
     return None if stamp == NEVER else clock.parse(stamp)
 
 
-def input_archive(data: bytes, secrets: Mapping[str, str], folders: Sequence[str], now: int) -> bytes:
+def input_archive(
+    data: bytes, secrets: Mapping[str, str], folders: Sequence[str], now: int, *, with_hosts: bool
+) -> bytes:
     """A tar of what a container finds: its folder with the input and room for the output, and files with secrets.
 
     Args:
@@ -118,11 +121,14 @@ def input_archive(data: bytes, secrets: Mapping[str, str], folders: Sequence[str
         secrets: by absolute path.
         folders: for them, which the image does not have.
         now: microseconds since 1970, for the files' times.
+        with_hosts: with the names of the loopback, which the engine does not put in.
     """
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         _add_folder(archive, FOLDER, 0o777, now)  # any user can write the output
         _add_file(archive, INPUT, data, now)
+        if with_hosts:
+            _add_file(archive, HOSTS, _LOOPBACK, now)
         _add_secrets(archive, secrets, folders, now)
     return packed.getvalue()
 

@@ -22,7 +22,7 @@ FILE_MAX = 500 * 1000  # bytes of one configuration or secret that a swarm keeps
 LABEL_STOPPED = "scriptrules.stopped"  # on a service that was told to end: why
 
 _LEFT_OUT = ("pull", "registries", "logs_for")  # nodes pull by themselves; a swarm keeps logs by keep_for
-_REFUSED = ("files", "gpus", "platform", "restartable")  # options of a single Docker host
+_REFUSED = ("gpus", "platform", "restartable")  # options of a single Docker host
 OPTIONS: dict[str, Any] = {
     **{name: kind for name, kind in docker_policy.OPTIONS.items() if name not in _REFUSED},
     "constraints": list,

@@ -443,8 +443,6 @@ class DockerExecutor:
     async def _read_left(self, execution: _Execution) -> _Left:
         assert execution.container is not None
         log = self._read_log(execution.request.key, execution.container)
-        if not policy.has_files(execution.request):
-            return await log, None
         both: _Left = await asyncio.gather(log, self._read_output(execution.container))
         return both
 
