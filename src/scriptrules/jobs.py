@@ -28,6 +28,7 @@ COMMON = {  # what every job has, with the JSON type of its value: the parameter
     "retries": INTEGER,
 }
 REQUIRED = ("host", "name", "image")
+OUTCOMES = ("ok", "failed")  # of a job, as a branch in `then` names them
 TEXTS = frozenset({"args", "env", "secret_files"})  # whose scalars are texts, however they are written
 _NAMES: dict[type, str] = {str: TEXT, float: NUMBER, int: INTEGER, bool: BOOLEAN, list: LIST, dict: OBJECT}
 _SHOWN = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from functools import lru_cache
 
+from scriptrules.jobs import OUTCOMES
+
 _OPPOSITES: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq, ast.Lt: ast.GtE, ast.Gt: ast.LtE, ast.In: ast.NotIn, ast.Is: ast.IsNot,
 }  # fmt: skip
@@ -14,6 +16,8 @@ LENGTH_MAX = 300  # characters of a label
 
 def written(test: ast.expr) -> str:
     """A condition in its one way to be written."""
+    if "outcome" in vars(test):  # that of a job, which its author has not written like this
+        return OUTCOMES[0]
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         return negated(test.operand)
     return _cut(ast.unparse(test))
@@ -21,6 +25,8 @@ def written(test: ast.expr) -> str:
 
 def negated(test: ast.expr) -> str:
     """What holds where `test` does not."""
+    if "outcome" in vars(test):
+        return OUTCOMES[1]
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         return written(test.operand)
     if isinstance(test, ast.Compare) and len(test.ops) == 1:
@@ -32,6 +38,8 @@ def negated(test: ast.expr) -> str:
 @lru_cache(maxsize=4096)
 def opposes(one: str, other: str) -> bool:
     """Whether a condition is the negation of another one, both as they are written."""
+    if {one, other} == set(OUTCOMES):
+        return True
     try:
         return negated(ast.parse(one, mode="eval").body) == other
     except (SyntaxError, ValueError, RecursionError, MemoryError):

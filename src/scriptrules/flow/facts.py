@@ -39,6 +39,7 @@ from scriptrules.flow.values import (
     opaque,
 )
 from scriptrules.function import FunctionSpec
+from scriptrules.jobs import OUTCOMES
 from scriptrules.model import Source
 from scriptrules.rulebook import declarative, ignores, metadata
 from scriptrules.rulebook.composing import comments as yaml_comments
@@ -347,11 +348,11 @@ class _Analysis:
         elif table is not None:
             branch = machine.table(next((one for key, one, _ in table.items if key == const("branch")), NONE))
             cases = []
-            for outcome, label in (("ok", "result.status == 'done'"), ("failed", "result.status != 'done'")):
+            for outcome in OUTCOMES:
                 found = next((one for key, one, _ in branch.items if key == const(outcome)), None) if branch else None
                 if found is not None:
                     _, _, effects = machine.apart(machine.state.copy(), partial(self._none(self._then), found))
-                    cases.append(ForkCase(label, effects))
+                    cases.append(ForkCase(outcome, effects))
             machine.fork_effects(cases, total=len(cases) == 2)
         elif machine.items(value) is not None:
             each(machine, value, self._none(self._then))

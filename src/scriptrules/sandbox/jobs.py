@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from scriptrules.jobs import JobType, mistakes, unknown_type
+from scriptrules.jobs import OUTCOMES, JobType, mistakes, unknown_type
 from scriptrules.model import NAME, NAME_MAX
 from scriptrules.sandbox import signals
 from scriptrules.sandbox.formatting import to_repr
@@ -18,7 +18,6 @@ from scriptrules.sandbox.handles import ExecutionFailed, NewTask, Result
 from scriptrules.sandbox.intrinsics import emit, run, wait
 from scriptrules.sandbox.script import Script
 
-OUTCOMES = ("ok", "failed")
 Tasks = list[str | NewTask]
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import json
 import random
 import sys
 from pathlib import Path
 
 import pytest
 
-from scriptrules.flow.atoms import List, Unknown
+from scriptrules.flow.atoms import Branch, List, Unknown
 from scriptrules.flow.facts import TOO_COMPLEX, analyse
 from scriptrules.flow.shapes import Facts, RuleFacts, Start
 from scriptrules.plugins.manager import Plugins
@@ -216,3 +217,25 @@ def test_the_values_of_surplus_fields_are_any_names(loop: str) -> None:
 def test_a_surplus_field_may_be_there_or_not() -> None:
     edges = rule('def main(**k):\n    emit(k.get("name", "default"))').edges
     assert {(edge.task, str(edge.certainty)) for edge in edges} == {("*", "unknown"), ("default", "possible")}
+
+
+BRANCH = {"branch": {"ok": "job.done", "failed": ["job.failed", "alert"]}}
+JOB = {"host": "h", "name": "n", "image": "i"}
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("r.py", f'on = "a"\ndef main():\n    return Job("Docker", {JOB!r}, then={BRANCH!r})\n'),
+        ("r.yaml", f"on: a\ntype: Docker\nbody: {json.dumps(JOB)}\nthen: {json.dumps(BRANCH)}\n"),
+    ],
+)
+def test_the_outcome_of_a_job_is_written_as_its_author_writes_it(file: str, text: str) -> None:
+    (found,) = analyse(make_source("r", f"rules/{file}", text, {}), FUNCTIONS).rules
+    assert {edge.task: edge.condition for edge in found.edges} == {
+        "job.done": "ok",
+        "job.failed": "failed",
+        "alert": "failed",
+    }
+    assert isinstance(found.subsequents, Branch)
+    assert [case.condition for case in found.subsequents.cases] == ["ok", "failed"]
