@@ -12,7 +12,20 @@ from scriptrules.flow.interpreter.machine import Arguments, Dead, Machine
 from scriptrules.flow.interpreter.methods import method
 from scriptrules.flow.interpreter.names import write
 from scriptrules.flow.interpreter.operators import binary
-from scriptrules.flow.values import Case, Choice, Const, Data, Items, Ref, State, Table, Value, alternatives, opaque
+from scriptrules.flow.values import (
+    Case,
+    Choice,
+    Const,
+    Data,
+    Items,
+    Object,
+    Ref,
+    State,
+    Table,
+    Value,
+    alternatives,
+    opaque,
+)
 
 
 def assign(machine: Machine, target: ast.expr, value: Value) -> None:
@@ -88,9 +101,7 @@ def _store(machine: Machine, container: Value, index: ast.expr, value: Value) ->
         content = machine.state.cells.get(one.id)
         if isinstance(content, Table):
             after = put(machine, content, key, value)
-            if weak:
-                after = cast(Table, machine.widened(State({0: content}, {}), State({0: after}, {})).cells[0])
-            machine.state.cells[one.id] = after
+            machine.state.cells[one.id] = _perhaps(machine, content, after) if weak else after
         elif isinstance(content, Items):
             weak = weak or content.several
             exact = isinstance(key, Const) and isinstance(key.value, int) and content.exact and not weak
@@ -108,19 +119,35 @@ def _store(machine: Machine, container: Value, index: ast.expr, value: Value) ->
 
 def augment(machine: Machine, node: ast.AugAssign) -> None:
     """``target += value`` and its like; lists, sets and dictionaries are changed where they are."""
-    load = _loaded(node.target)
-    before, added = machine.used(load), machine.used(node.value)
-    items, table = machine.items(before), machine.table(before)
-    if items is not None and isinstance(before, Ref) and isinstance(node.op, (ast.Add, ast.BitOr)):
-        more, rest = elements(machine, machine.state.narrow(added))
-        machine.state.cells[before.id] = extended(items, more, rest)
-        return
-    if table is not None and isinstance(before, Ref) and isinstance(node.op, ast.BitOr):
-        other = machine.table(added) or Table((), opaque("a value"))
-        machine.state.cells[before.id] = updated(machine, table, other)
+    before, added = machine.used(_loaded(node.target)), machine.used(node.value)
+    every = cases(machine, before)
+    for one in every:
+        content = machine.state.cells.get(one.id) if isinstance(one, Ref) else None
+        if isinstance(one, Ref) and content is not None:
+            after = _grown(machine, content, node.op, added)
+            machine.state.cells[one.id] = after if len(every) == 1 else _perhaps(machine, content, after)
+    if all(isinstance(one, Ref) for one in every):
         return
     changed(machine, before)
     assign(machine, node.target, machine.spread([before, added], lambda a, b: binary(machine, node.op, a, b)))
+
+
+def _grown(machine: Machine, content: Object, op: ast.operator, added: Value) -> Object:
+    """A container after ``container op= added``."""
+    if isinstance(content, Table):
+        return updated(machine, content, machine.table(added) or Table((), opaque("a value")))
+    if isinstance(op, (ast.Add, ast.BitOr)):
+        more, rest = elements(machine, machine.state.narrow(added))
+        return extended(content, more, rest)
+    every = members(content.items, content.rest)
+    if isinstance(op, ast.BitXor):
+        every += members(*elements(machine, machine.state.narrow(added)))
+    return Items(content.kind, (), alternatives(every) if every else None, content.several)
+
+
+def _perhaps(machine: Machine, before: Object, after: Object) -> Object:
+    """A container to which something may have been done."""
+    return cast(Object, machine.widened(State({0: before}, {}), State({0: after}, {})).cells[0])
 
 
 def delete(machine: Machine, target: ast.expr) -> None:

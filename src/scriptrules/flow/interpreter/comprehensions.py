@@ -20,6 +20,7 @@ def comprehension(machine: Machine, node: ast.ListComp | ast.SetComp | ast.Gener
     """The container that a comprehension makes."""
     names = frozenset(one.id for part in node.generators for one in ast.walk(part.target) if isinstance(one, ast.Name))
     outer = machine.frame
+    machine.exhausted.update(part.iter for part in node.generators)
     first = machine.evaluate(node.generators[0].iter)
     machine.frame = machine.new_id()
     machine.frames[machine.frame] = Frame(outer, names, machine.frames[outer].own)

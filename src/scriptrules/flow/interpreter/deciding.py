@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from functools import partial
 
 from scriptrules.flow.conditions import negated, written
 from scriptrules.flow.effects import Fails, Falls, ForkCase, Path
 from scriptrules.flow.interpreter.comparisons import compare
 from scriptrules.flow.interpreter.machine import Dead, Machine, nowhere
 from scriptrules.flow.interpreter.truth import Ways, truths
-from scriptrules.flow.values import Case, Choice, State, Value, Way, const, merge, opaque
+from scriptrules.flow.values import EITHER, Case, Choice, State, Value, Way, const, merge, opaque
 
 
 def decide(machine: Machine, node: ast.expr) -> Ways:
@@ -58,23 +59,33 @@ def _decide_bool(machine: Machine, node: ast.BoolOp) -> Ways:
 
 
 def _decide_compare(machine: Machine, node: ast.Compare) -> Ways:
-    values = [machine.evaluate(one) for one in (node.left, *node.comparators)]
-    names = [type(op).__name__ for op in node.ops]
-    if len(names) == 1:
-        return truths(machine, machine.spread(values, lambda a, b: compare(machine, names[0], a, b)))
-    true: State | None = machine.state.copy()
-    false: State | None = None
-    for at, name in enumerate(names):
-        assert true is not None
-        base, machine.state = machine.state, true
-        result = machine.spread(values[at : at + 2], lambda a, b, name=name: compare(machine, name, a, b))
-        true, failed = truths(machine, result)
-        machine.state = base
-        if failed is not None:
-            false = base.copy() if len(names) > 1 else failed
+    left, right = machine.evaluate(node.left), machine.evaluate(node.comparators[0])
+    true, false = _compared(machine, node.ops[0], left, right)
+    for at in range(1, len(node.ops)):  # of `a < b < c`, c is evaluated only where a < b
         if true is None:
             break
+        base, left = true.facts, right
+        later, state, made = machine.apart(true, partial(machine.evaluate, node.comparators[at]))
+        if false is None:
+            machine.effects += made
+            if later is None:
+                raise Dead
+        else:
+            before = ast.Compare(node.left, node.ops[:at], node.comparators[:at])
+            machine.fork_effects([ForkCase(written(before), made, later is None)], total=False)
+            if later is None:
+                return None, false
+        right = later
+        with machine.within(state):
+            true, failed = _compared(machine, node.ops[at], left, right)
+        if failed is not None:
+            false = failed if false is None else merge([Way(EITHER, false), Way(EITHER, failed)], base)[0]
     return true, false
+
+
+def _compared(machine: Machine, op: ast.cmpop, left: Value, right: Value) -> Ways:
+    name = type(op).__name__
+    return truths(machine, machine.spread([left, right], lambda a, b: compare(machine, name, a, b)))
 
 
 def evaluate_bool(machine: Machine, node: ast.BoolOp) -> Value:

@@ -135,6 +135,15 @@ def changed(machine: Machine, value: Value) -> None:
             machine.state.cells[case.key] = machine.new_id()
 
 
+def perhaps(machine: Machine, what: Callable[[], Value]) -> Value | None:
+    """What something gives that may come about later, or never; None where it always fails."""
+    value, state, effects = machine.apart(machine.state.copy(), what)
+    machine.maybe(effects)
+    if value is not None:
+        machine.state = machine.widened(machine.state, state)
+    return value
+
+
 def cases(machine: Machine, value: Value) -> list[Value]:
     """The values that a value may be here."""
     value = machine.state.narrow(value)

@@ -37,6 +37,8 @@ WHILE_MAX = 30  # turns of a `while` that are followed one by one
 
 def for_(machine: Machine, node: ast.For, state: State) -> Path:
     """A loop over elements, turn by turn as far as they are known."""
+    if not any(isinstance(one, (ast.Break, ast.Return, ast.Raise)) for inner in node.body for one in ast.walk(inner)):
+        machine.exhausted.add(node.iter)
     value, state, effects = machine.apart(state, lambda: machine.state.narrow(machine.evaluate(node.iter)))
     if value is None:
         return Path(effects, Fails())

@@ -144,6 +144,7 @@ class Machine:
         self.notes = Notes()
         self.steps = 0
         self._ids = 0
+        self.exhausted: set[ast.expr] = set()  # expressions of which all elements are asked for at once
         self.scopes: dict[ast.AST, Scope] = {}  # of the functions that were called
         # Where it is.
         self.state = State({}, {})

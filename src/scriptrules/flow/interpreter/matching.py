@@ -8,7 +8,7 @@ from typing import Any
 
 from scriptrules.flow.atoms import OTHERWISE
 from scriptrules.flow.conditions import negated
-from scriptrules.flow.effects import Effect, Fails, Falls, Path, Split, settle
+from scriptrules.flow.effects import Effect, Fails, Falls, Path, Split, maybe, settle
 from scriptrules.flow.interpreter.comparisons import compare
 from scriptrules.flow.interpreter.containers import subscript
 from scriptrules.flow.interpreter.deciding import decide_apart
@@ -34,7 +34,9 @@ def match_(machine: Machine, node: ast.Match, state: State) -> Path:
         if rest is None:
             break
         made, true, false = _decide_case(machine, case, named, subject, rest)
-        if true is not None:
+        if true is None:
+            effects = (*effects, *maybe(made))  # of a guard that never holds
+        else:
             label = _closing(labels) if false is None else label_of(case, named)
             paths.append((label, _captured(machine, case, subject, true, made)))
             labels.append(label)

@@ -10,7 +10,7 @@ import builtins
 from collections.abc import Callable
 
 from scriptrules.flow.interpreter.containers import copied, dict_
-from scriptrules.flow.interpreter.elements import FOLD_MAX, called_back, carries, from_python, python_of
+from scriptrules.flow.interpreter.elements import FOLD_MAX, called_back, carries, from_python, perhaps, python_of
 from scriptrules.flow.interpreter.injected import injected
 from scriptrules.flow.interpreter.machine import Arguments, Dead, Machine
 from scriptrules.flow.interpreter.truth import truths
@@ -153,7 +153,7 @@ def _partial(machine: Machine, given: Arguments) -> Value:
 
 def _defaultdict(machine: Machine, given: Arguments) -> Value:
     factory = given.args[0] if given.args else NONE
-    default = None if factory == NONE else machine.call(factory, Arguments())
+    default = None if factory == NONE else perhaps(machine, lambda: machine.call(factory, Arguments()))
     table = machine.table(dict_(machine, Arguments(given.args[1:], given.keywords))) or Table(())
     return machine.new(Table(table.items, default if table.rest is None else Lost("a value of a dictionary")))
 
