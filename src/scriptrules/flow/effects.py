@@ -46,7 +46,11 @@ class Maybe(msgspec.Struct, frozen=True):
     effects: tuple[Effect, ...]
 
 
-Effect = Generated | Fork | Maybe
+class Waits(msgspec.Struct, frozen=True):
+    """The run waits for something outside: an execution, a timer, a task."""
+
+
+Effect = Generated | Fork | Maybe | Waits
 
 
 # ---- ends of a path
@@ -227,6 +231,7 @@ def edges_of(effects: Sequence[Effect], condition: str = "") -> list[Edge]:
         condition: under which the rule runs.
     """
     certain = _certain(effects)
+    hasty, _ = _hasty(effects)
     best: dict[tuple[str, Via], tuple[int, Edge]] = {}
     for found, labels in _generated(effects, (condition,) if condition else ()):
         if isinstance(found.atom, Unknown):
@@ -237,7 +242,9 @@ def edges_of(effects: Sequence[Effect], condition: str = "") -> list[Edge]:
             certainty = Certainty.CERTAIN if sure else Certainty.POSSIBLE
             if sure:
                 labels = labels[: 1 if condition else 0]  # it is generated in the other cases as well
-        edge = Edge(name, found.via, certainty, " and ".join(map(_bracketed, labels)), found.line, reason)
+        needed = " and ".join(map(_bracketed, labels))
+        waits = (found.atom, found.via) not in hasty
+        edge = Edge(name, found.via, certainty, needed, found.line, reason, waits)
         known = best.get((name, found.via))
         if known is None or len(labels) < known[0]:
             best[name, found.via] = (len(labels), edge)
@@ -272,3 +279,25 @@ def _certain(effects: Sequence[Effect]) -> frozenset[tuple[str, Via]]:
                 if cases:
                     found |= frozenset.intersection(*cases)
     return frozenset(found)
+
+
+def _hasty(effects: Sequence[Effect], waited: bool = False) -> tuple[set[tuple[Type | Unknown, Via]], bool]:
+    """What a run may generate before it has waited for anything, and whether it has waited behind these effects.
+
+    A wait in a loop or a `try` counts: few are there for nothing.
+    """
+    found: set[tuple[Type | Unknown, Via]] = set()
+    for effect in effects:
+        match effect:
+            case Waits():
+                waited = True
+            case Generated() if not waited:
+                found.add((effect.atom, effect.via))
+            case Maybe():
+                inner, waited = _hasty(effect.effects, waited)
+                found |= inner
+            case Fork():
+                cases = [(case.fails, *_hasty(case.effects, waited)) for case in effect.cases]
+                found = found.union(*(inner for _, inner, _ in cases))
+                waited = waited or (effect.total and all(fails or late for fails, _, late in cases))
+    return found, waited

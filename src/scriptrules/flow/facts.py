@@ -161,7 +161,6 @@ class _Analysis:
             priority=said.priority,
             enabled=said.enabled,
             scheduled="schedule" in self.assigned,
-            waits=bool(notes.waits),
             fields=[Use(name, line) for name, line in self.fields.items()],
             received=[Use(name, line) for name, line in notes.received.items()],
             starts=[Start(host, options, line) for (host, line), options in notes.started.items()],
@@ -332,6 +331,7 @@ class _Analysis:
 
     def _one(self, task: NewTask) -> None:
         if task.via == Via.THEN:
+            self.machine.waits()
             self._then(task.name)
         else:
             generate(self.machine, task.name, Via.RETURN, "the name of a returned task")

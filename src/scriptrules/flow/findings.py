@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
+from msgspec.structs import replace
 
 from scriptrules.diagnostics import CODES, Diagnostic
 from scriptrules.errors import nearest
@@ -144,10 +145,11 @@ def _calls(facts: RuleFacts, reaching: Reaching, known: Collection[str]) -> Iter
 
 
 def _cycles(rules: list[RuleFacts], whole: Graph) -> Iterator[tuple[str, Diagnostic]]:
-    """Circles of rules of which none waits for anything (SR503)."""
-    waiting = {facts.rule for facts in rules if facts.waits}
+    """Circles of rules, and none of them waits for anything before it starts the next (SR503)."""
+    late = {(facts.rule, edge.task, edge.via) for facts in rules for edge in facts.edges if edge.waits}
+    whole = replace(whole, edges=[edge for edge in whole.edges if (edge.rule, edge.task, edge.via) not in late])
     catching = {facts.rule for facts in rules if EVERYTHING in facts.on}  # SR504 has those
-    after = steps(whole, waiting | catching)
+    after = steps(whole, catching)
     for circle in _components(after):
         first = min(circle)
         way = _way(first, circle, after)

@@ -34,6 +34,7 @@ class Edge(msgspec.Struct, frozen=True):
     condition: str  # what has to hold, joined by " and "; empty: nothing
     line: int  # in the rule's file
     reason: str = ""  # why the name is unknown
+    waits: bool = False  # wherever it is generated, the run has waited for something outside before
 
 
 class Use(msgspec.Struct, frozen=True):
@@ -65,7 +66,6 @@ class RuleFacts(msgspec.Struct, frozen=True):
     priority: int = 0
     enabled: bool = True
     scheduled: bool = False
-    waits: bool = False  # somewhere for something outside: an execution, a timer, a task
     fields: list[Use] = []  # that its filter reads
     received: list[Use] = []  # what it receives besides
     starts: list[Start] = []

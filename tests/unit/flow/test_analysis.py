@@ -167,7 +167,7 @@ def test_lines_are_those_of_the_rules_own_file() -> None:
     assert [(edge.task, edge.line) for edge in found.edges] == [("a", 4), ("b", 5)]
 
 
-def test_hosts_options_waits_fields_and_what_is_received_are_noted() -> None:
+def test_hosts_options_fields_and_what_is_received_are_noted() -> None:
     found = rule(
         'on = "a"\nwhen = lambda task: task["size"] and task.get("kind")\n'
         'def main(x):\n    run("local", "n", "i", cpus=1)\n    run("h" + x, "m", "i", timeout=3)\n'
@@ -176,8 +176,13 @@ def test_hosts_options_waits_fields_and_what_is_received_are_noted() -> None:
     assert found.starts == [Start("local", ["cpus"], 4), Start("h*", [], 5)]
     assert [use.name for use in found.fields] == ["size", "kind"]
     assert [use.name for use in found.received] == ["done.*"]
-    assert found.waits
-    assert not rule("def main():\n    emit('a')\n").waits
+
+
+def test_an_edge_waits_where_the_run_has_waited_before_wherever_it_is_generated() -> None:
+    found = rule(
+        "def main(x):\n    emit('a')\n    emit('b')\n    sleep(9)\n    emit('b')\n    emit('c')\n    call('d')\n"
+    )
+    assert {edge.task: edge.waits for edge in found.edges} == {"a": False, "b": False, "c": True, "d": True}
 
 
 def test_a_function_that_only_calls_itself_is_told_and_one_that_returns_is_not() -> None:
@@ -239,3 +244,8 @@ def test_the_outcome_of_a_job_is_written_as_its_author_writes_it(file: str, text
     }
     assert isinstance(found.subsequents, Branch)
     assert [case.condition for case in found.subsequents.cases] == ["ok", "failed"]
+
+
+def test_a_certain_edge_has_no_condition_of_a_branch_that_generates_it_too() -> None:
+    found = rule("def main(x):\n    if x:\n        emit('a')\n        emit('b')\n    else:\n        emit('b')\n")
+    assert {edge.task: edge.condition for edge in found.edges} == {"a": "x", "b": ""}

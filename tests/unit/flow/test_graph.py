@@ -97,6 +97,10 @@ def test_rules_in_order_have_no_findings() -> None:
         ("SR502", {"a": rule("a", "emit('order.payd')"), "b": rule("order.paid", "pass")}),
         ("SR503", {"a": rule("a", "emit('b')"), "b": rule("b", "emit('a')")}),
         ("SR503", {"a": rule("a", "if x:\n        emit('a')")}),
+        ("SR503", {"a": rule("a", "emit('a')\n    sleep(9)")}),
+        ("SR503", {"a": rule("a", "if x:\n        sleep(9)\n    emit('a')")}),
+        ("SR503", {"a": rule("a", "call('b')"), "b": rule("b", "return call('a')")}),
+        ("SR503", {"a": rule("a", "sleep(9) if x else emit('a')")}),
         ("SR504", {"a": "def main(task):\n    emit('b')\n", "b": rule("b", "pass")}),
         ("SR505", {"a": rule("a", "call('b')"), "b": rule("*", "pass")}),
         ("SR506", {"a": rule("a", "call('b')"), "b": rule("b", "pass"), "c": rule("b", "pass")}),
@@ -121,6 +125,11 @@ def test_each_code_is_told_at_its_line(code: str, texts: dict[str, str]) -> None
     [
         {"a": rule("a", "emit('greeted')"), "b": rule("greet", "pass"), "c": rule("greeted", "pass")},  # an entry
         {"a": rule("a", "sleep(9)\n    emit('b')"), "b": rule("b", "emit('a')")},
+        {"a": rule("a", "if x:\n        sleep(9)\n    else:\n        sleep(8)\n    emit('a')")},
+        {"a": rule("a", "try:\n        wait('j')\n    except ExecutionFailed:\n        pass\n    emit('a')")},
+        {"a": rule("a", "while True:\n        receive('b')\n        emit('a')"), "b": rule("b", "pass")},
+        {"a": rule("a", "def late():\n        sleep(9)\n    late()\n    return Task('a')")},
+        {"a": rule("a", "return Job(type='Process', body={'host': 'local', 'name': 'n', 'image': 'i'}, then='a')")},
         {"a": rule("a", "emit('b')"), "b": rule("b", "emit('a')", "enabled = False"), "c": rule("b", "pass")},
         {"a": rule("a", "emit('b')"), "b": rule("c", "receive('b')")},
         {"a": rule("a", "run(x, 'n', 'i')")},

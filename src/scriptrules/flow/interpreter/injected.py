@@ -17,7 +17,7 @@ RUN_PARAMETERS = frozenset({"host", "name", "image", "args", "env", "timeout", "
 def injected(machine: Machine, name: str, given: Arguments) -> Value:
     """A function that is an entry of the journal: it takes data and gives data."""
     if name in WAITING or machine.functions[name].blocks:
-        machine.notes.waits.add(machine.line)
+        machine.waits()
     return opaque(f"what {name}() gives")
 
 
@@ -26,8 +26,9 @@ def _emit(machine: Machine, given: Arguments) -> Value:
 
 
 def _call(machine: Machine, given: Arguments) -> Value:
-    machine.notes.waits.add(machine.line)
-    return generated(machine, given, Via.CALL)
+    result = generated(machine, given, Via.CALL)
+    machine.waits()
+    return result
 
 
 def generated(machine: Machine, given: Arguments, via: Via) -> Value:
@@ -53,7 +54,7 @@ def _run(machine: Machine, given: Arguments) -> Value:
 
 
 def _receive(machine: Machine, given: Arguments) -> Value:
-    machine.notes.waits.add(machine.line)
+    machine.waits()
     what = given.get(0, "on")
     if what is not None:
         for value in cases(machine, what):
@@ -79,7 +80,6 @@ def _job(machine: Machine, given: Arguments) -> Value:
     if body is not None:
         known = {key.value: one for key, one, _ in body.items if isinstance(key, Const)}
         _run(machine, Arguments(keywords=tuple((name, one) for name, one in known.items() if name != "action")))
-    machine.notes.waits.add(machine.line)
     return NewTask(given.get(2, "then") or NONE, machine.line, Via.THEN)
 
 

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from scriptrules.flow.domains import Domain
-from scriptrules.flow.effects import Effect, Falls, Fork, ForkCase, Maybe, Path, goes_on, then
+from scriptrules.flow.effects import Effect, Falls, Fork, ForkCase, Maybe, Path, Waits, goes_on, then
 from scriptrules.flow.interpreter.scopes import Scope
 from scriptrules.flow.interpreter.widening import equal_states, widened_state
 from scriptrules.flow.values import (
@@ -116,7 +116,6 @@ class Notes:
     def __init__(self) -> None:
         self.started: dict[tuple[str, int], list[str]] = {}  # host (a pattern), line: options
         self.received: dict[str, int] = {}  # pattern: line
-        self.waits: set[int] = set()  # lines on which a run waits for something outside
         self.fields: dict[str, int] = {}  # fields of the task that are read: line
         self.reached: set[int] = set()  # statements, by id
         self.unreached: dict[int, int] = {}  # statement: line
@@ -225,6 +224,11 @@ class Machine:
         """An exception may leave the program's `try` in this state."""
         if self.tries:
             self.tries[-1].append(self.state.copy())
+
+    def waits(self) -> None:
+        """The run waits here for something outside."""
+        if not self.effects or not isinstance(self.effects[-1], Waits):
+            self.effects.append(Waits())
 
     @contextmanager
     def within(self, state: State) -> Iterator[None]:
