@@ -69,6 +69,7 @@ PLACES = [
     "before:receive", "after:receive", "before:sleep", "before:load", "before:save",
 ]  # fmt: skip
 NAMES = ["flow", "job", "after", "narrow", "newest", "caller", "proc", "taker", "item", "tree", "**"]
+GIVEN: list[Any] = [1, None, {"name": "item", "data": {"n": 1}}, [2], {"status": "failed", "reason": "made up"}]
 
 
 @pytest.fixture
@@ -127,7 +128,7 @@ class Chaos:
     def step(self) -> None:
         acts: list[tuple[int, Callable[[], Any]]] = [
             (10, self.send), (3, self.stop_at), (2, self.unset), (6, self.go_on), (3, self.one), (1, self.retry),
-            (1, self.fork),
+            (2, self.fork), (1, self.edit), (1, self.cancel),
         ]  # fmt: skip
         (act,) = self.random.choices([act for _, act in acts], [weight for weight, _ in acts])
         try:
@@ -186,7 +187,20 @@ class Chaos:
     def fork(self) -> None:
         runs = self.server.get("/api/runs?limit=50")["items"]
         if runs:
-            post(self.server, f"/api/runs/{self.random.choice(runs)['id']}/fork", seq=1, result=None)
+            run = self.random.choice(runs)["id"]
+            post(self.server, f"/api/runs/{run}/fork", seq=self.random.randint(1, 5), result=self.random.choice(GIVEN))
+
+    def edit(self) -> None:
+        if held := self.held():
+            id = self.random.choice(held)
+            more = self.random.choice([{"n": 2}, {"seconds": 0.01}, {"args": ["1", "0"]}, {"data": {"n": 1, "key": 1}}])
+            post(self.server, f"/api/{'runs' if id.startswith('r') else 'tasks'}/{id}/edit", set=more)
+
+    def cancel(self) -> None:
+        runs = self.server.get("/api/runs?limit=20")["items"]
+        if runs:
+            run = self.random.choice(runs)
+            post(self.server, f"/api/tasks/{run['task']}/cancel")
 
 
 @pytest.mark.soak
@@ -214,6 +228,8 @@ def test_nothing_is_lost_doubled_or_stuck_whatever_people_do_while_the_server_is
 
     def quiet() -> bool:
         post(server, "/api/bulk/resume")
+        for run in server.all("runs", state="held", reason="divergence"):  # after what was answered, or done again
+            post(server, f"/api/runs/{run['id']}/retry", from_start=True)
         left = [run for run in server.all("runs") if run["state"] not in FINAL]
         waiting = [run for run in left if run["reason"] == "receive"]
         if waiting and len(waiting) == len(left):
@@ -223,9 +239,12 @@ def test_nothing_is_lost_doubled_or_stuck_whatever_people_do_while_the_server_is
     try:
         eventually(quiet, "everything ends", 120)
     except AssertionError:
-        left = [run for run in server.all("runs") if run["state"] not in FINAL]
+        left = [
+            run | {"entries": server.entries(run["id"])[-2:]} for run in server.all("runs") if run["state"] not in FINAL
+        ]
+        left.sort(key=lambda run: run["reason"] == "receive")
         left += [task for task in server.all("tasks") if task["state"] not in FINAL]
-        raise AssertionError(json.dumps(left[:10], indent=1)) from None
+        raise AssertionError(json.dumps(left[:6], indent=1)) from None
     check(server, chaos)
 
 

@@ -321,3 +321,14 @@ def test_a_held_run_keeps_its_slot_and_its_time_and_makes_way_where_the_oldest_d
     assert stops(server, first, "step") == ["2:emit", "3:sleep", "done"]
     go_on(server, server.wait_run(second, {"held"})["id"], "answer", result=1)
     assert server.wait_task(second)["state"] == "done"
+
+
+def test_a_rule_that_is_edited_while_breakpoints_are_asked_about_it_is_cut_by_what_it_does_now(server: Server) -> None:
+    rule(server, "edited", 'on = "edited"\ndef main():\n    for n in range(40):\n        emit("leaf", n=n)\n')
+    hold_at(server, "edited", "before:emit", when='entry.args["data"]["n"] == 39')
+    ids = server.send_many([{"name": "edited", "data": {}} for _ in range(120)])
+    server.rule("edited", 'on = "edited"\ndef main():\n    emit("leaf", n=1)\n')
+    states = [server.wait_run(id, {"held", "done"}) for id in ids]
+    held, done = ({run["digest"] for run in states if run["state"] == state} for state in ("held", "done"))
+    assert not held & done
+    post(server, "/api/bulk/drop", name="edited")

@@ -127,6 +127,8 @@ class Matcher:
         finally:
             self._reading = False
             self._decided.clear()
+            if self._behind and not self._claimed:
+                self.refill()  # what was left out has been let go of meanwhile
 
     def _take(self, passage: Passage) -> None:
         """Have a task judged by breakpoints, and then matched."""
