@@ -319,7 +319,7 @@ class Client:
         """Do something to a task or a run; returns what became of it.
 
         Args:
-            verb: "cancel", "resume", "step", "edit", "answer", "drop" or "retry".
+            verb: "cancel", "hold", "resume", "step", "edit", "answer", "drop" or "retry".
             settings: of any: who, request_id; of retry: pinned, from_start; of edit: data or set; of answer: result.
         """
         kind = "runs" if id.startswith("r") else "tasks"

@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name: module, summary
     "answer": ("verbs", "Supply the result that a run is held at, so that it is not carried out."),
     "drop": ("verbs", "End a held task or run where it stands."),
     "break": ("breakpoints", "Hold tasks before their rules, or runs before and after what they call."),
+    "hold": ("verbs", "Have a run stop at its next entry."),
     "cancel": ("verbs", "Cancel a run, or a task with all its runs."),
     "retry": ("verbs", "Do a failed or held run again, keeping what succeeded."),
     "fork": ("verbs", "Have a new run go on from an entry of another, with another result."),

@@ -148,6 +148,16 @@ def cancel_command(id: str | None, **given: Any) -> None:
     _do("cancel", id, given)
 
 
+@click.command("hold")
+@_selecting
+def hold_command(id: str | None, **given: Any) -> None:
+    """Have a run stop at its next entry.
+
+    With the id of a task, all its runs. What it waits for goes on. New tasks are held by breakpoints.
+    """
+    _do("hold", id, given)
+
+
 @click.command("retry")
 @click.option("--pinned", is_flag=True, help="With the source that it began with, not the newest.")
 @click.option("--from-start", is_flag=True, help="Begin again, and forget what succeeded.")

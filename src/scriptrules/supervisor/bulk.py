@@ -17,6 +17,7 @@ HELD_VERBS = frozenset({"resume", "step", "edit", "answer", "drop"})
 _STATES = {  # of tasks and of runs that a verb is for
     **dict.fromkeys(HELD_VERBS, (("held",), ("held",))),
     "cancel": (("new", "held", "running"), ()),
+    "hold": ((), ("queued", "running", "waiting")),
     "retry": ((), ("failed",)),
 }
 _STATES_OF_RUNS = {**_STATES, "cancel": ((), ("queued", "running", "waiting", "held"))}  # where a rule is named

@@ -1,4 +1,4 @@
-"""What people ask of tasks and runs: cancel, resume, step, edit, answer, drop, retry, fork.
+"""What people ask of tasks and runs: cancel, hold, resume, step, edit, answer, drop, retry, fork.
 
 Each becomes a decision like any other fact. Who asked for what stands in the audit, written with the decision; what was
 done for a request is not done again when the request is repeated.
@@ -111,6 +111,30 @@ class Verbs:
             await self.cancel(id)
         except (NotFound, NotPossible):
             return
+
+    # ---- hold
+
+    async def hold(self, id: str, ask: Ask) -> None:
+        """Have a run stop at its next entry, or all runs of a task that have not ended.
+
+        Raises:
+            NotFound, NotPossible: there is none, it has ended, or is held already.
+        """
+        if id.startswith("r"):
+            live = await self._live.get(id)
+            if live.run.state in RUN_FINAL or live.run.state is RunState.HELD:
+                raise NotPossible(f"Run {id} is {live.run.state} already.")
+            change = Change(audit=ask.audit(self._clock(), id))
+            self._breakpoints.step(id, change)
+            await self._driver.submit(change)
+            return
+        task = await self._task(id)
+        runs = await self._store.runs(Filter(task=id, limit=PAGE))
+        going = [run.id for run in runs if run.state not in RUN_FINAL and run.state is not RunState.HELD]
+        if not going:
+            raise NotPossible(f"Task {id} is {task.state}; no run of it is under way. A breakpoint holds tasks.")
+        for run in going:
+            await self.hold(run, ask)
 
     # ---- what is held
 

@@ -85,6 +85,7 @@ class AuditShape(msgspec.Struct, frozen=True):
 
 _BODIES: dict[str, tuple[type[VerbIn], str]] = {
     "cancel": (VerbIn, "Cancel it, with what it has called."),
+    "hold": (VerbIn, "Have it stop at its next entry."),
     "resume": (VerbIn, "Let it go on where it is held."),
     "step": (VerbIn, "Let it go on to its next entry, or the next task that it generates."),
     "edit": (EditIn, "Give it other data, or the entry that it is held before other arguments."),
@@ -147,6 +148,8 @@ class _Verbs:
         match ask.verb:
             case "cancel":
                 await self._verbs.cancel(id, ask)
+            case "hold":
+                await self._verbs.hold(id, ask)
             case "resume" | "step":
                 await self._verbs.resume(id, ask, step=ask.verb == "step")
             case "drop":

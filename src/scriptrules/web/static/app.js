@@ -22,8 +22,22 @@ import variables from "./pages/variables.js";
 import search from "./pages/search.js";
 
 const PARTS = {
-  now, tasks, runs, graph, matrix, breakpoints, rules, hosts, variables, incoming, plugins, audit, search,
-  "tasks/": task, "runs/": run, "rules/": rule,
+  now,
+  tasks,
+  runs,
+  graph,
+  matrix,
+  breakpoints,
+  rules,
+  hosts,
+  variables,
+  incoming,
+  plugins,
+  audit,
+  search,
+  "tasks/": task,
+  "runs/": run,
+  "rules/": rule,
 };
 const PAUSE = 400; // milliseconds between two loads, at least
 const TICK = 1000; // milliseconds after which times that go on are drawn anew
@@ -38,15 +52,22 @@ function route() {
   const [path, given = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, ...rest] = path.split("/").map(decodeURIComponent);
   const known = PARTS[rest.length ? `${name}/` : name || "now"];
-  return { part: known, name: name || "now", id: rest.join("/"), query: Object.fromEntries(new URLSearchParams(given)) };
+  return {
+    part: known,
+    name: name || "now",
+    id: rest.join("/"),
+    query: Object.fromEntries(new URLSearchParams(given)),
+  };
 }
 
 function show() {
   const { part, name, id, query } = route();
   for (const link of document.querySelectorAll("nav.side a")) {
     const here = link.getAttribute("href") === `#/${name}`;
-    if (here) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (here) {
+      link.setAttribute("aria-current", "page");
+      link.scrollIntoView({ block: "nearest", inline: "center" });
+    } else link.removeAttribute("aria-current");
   }
   if (shown?.part === part && shown.id === id && part) {
     shown.query = query;
@@ -55,7 +76,11 @@ function show() {
   }
   leave();
   if (!part) {
-    render(main, h("h1", {}, "Nothing here"), h("p", {}, "There is no such page. ", h("a", { href: "#/now" }, "Go to Now")));
+    render(
+      main,
+      h("h1", {}, "Nothing here"),
+      h("p", {}, "There is no such page. ", h("a", { href: "#/now" }, "Go to Now")),
+    );
     return;
   }
   shown = contextOf(part, id, query);
@@ -80,7 +105,8 @@ function contextOf(part, id, query) {
     if (over) return;
     const title = part.title(context);
     document.title = `${title} · scriptrules`;
-    const problem = context.problem && h("p", { class: "note bad", role: "alert", key: "problem" }, context.problem.message);
+    const problem =
+      context.problem && h("p", { class: "note bad", role: "alert", key: "problem" }, context.problem.message);
     if (!context.data) {
       const empty = context.problem ? problem : h("p", { class: "muted", key: "loading" }, "Loading…");
       render(main, h("h1", { key: "title" }, title), empty);
@@ -146,10 +172,14 @@ function contextOf(part, id, query) {
     draw();
     load();
     const filter = part.follows ? part.follows(context) : null;
-    live.follow(filter, (name, event) => {
-      if (name && part.event?.(name, event, context) === false) return;
-      soon();
-    }, showConnection);
+    live.follow(
+      filter,
+      (name, event) => {
+        if (name && part.event?.(name, event, context) === false) return;
+        soon();
+      },
+      showConnection,
+    );
     main.scrollTo?.(0, 0);
     window.scrollTo(0, 0);
   };
@@ -186,9 +216,22 @@ function askForToken(context) {
   render(
     main,
     h("h1", {}, "Sign in"),
-    h("form", { class: "panel form narrow", onsubmit: enter },
-      h("label", {}, "Token", h("input", { name: "token", type: "password", required: true, autocomplete: "current-password" })),
-      h("p", { class: "muted" }, "This server has tokens. Whoever runs it makes one with ", h("code", {}, "scriptrules token add NAME"), "."),
+    h(
+      "form",
+      { class: "panel form narrow", onsubmit: enter },
+      h(
+        "label",
+        {},
+        "Token",
+        h("input", { name: "token", type: "password", required: true, autocomplete: "current-password" }),
+      ),
+      h(
+        "p",
+        { class: "muted" },
+        "This server has tokens. Whoever runs it makes one with ",
+        h("code", {}, "scriptrules token add NAME"),
+        ".",
+      ),
       h("button", { class: "primary" }, "Sign in"),
     ),
   );
@@ -199,7 +242,8 @@ function askForToken(context) {
 
 const CONNECTION = {
   live: ["live", "Live: changes are shown as they happen"],
-  polling: ["every 2 s", "What is shown is asked for every two seconds"],
+  polling: ["every 2 s", "There are no events now; what is shown is asked for every two seconds"],
+  calm: ["every 5 s", "What is shown is asked for every five seconds"],
   lost: ["no server", "The server does not answer; what is shown was known last. It is tried again"],
 };
 

@@ -26,7 +26,14 @@ export function icon(state) {
   const shape =
     kind === "path"
       ? h("path", { d: path, ...stroke, "stroke-width": width, "stroke-linecap": "round", "stroke-linejoin": "round" })
-      : h("circle", { cx: 6, cy: 6, r: 4.2, ...stroke, "stroke-width": width, "stroke-dasharray": kind === "dashed" ? "2.2 2" : null });
+      : h("circle", {
+          cx: 6,
+          cy: 6,
+          r: 4.2,
+          ...stroke,
+          "stroke-width": width,
+          "stroke-dasharray": kind === "dashed" ? "2.2 2" : null,
+        });
   return h("svg", { class: "icon", viewBox: "0 0 12 12", width: 12, height: 12, "aria-hidden": "true" }, shape);
 }
 
@@ -48,7 +55,16 @@ export const seconds = (value) => (value === null || value === undefined ? "–"
 export function ago(text) {
   if (!text) return "–";
   const past = Date.now() - Date.parse(text);
-  const coarse = past < 2000 ? "now" : past < 60000 ? `${Math.floor(past / 1000)} s` : past < 3.6e6 ? `${Math.floor(past / 60000)} min` : past < 8.64e7 ? `${Math.floor(past / 3.6e6)} h` : `${Math.floor(past / 8.64e7)} d`;
+  const coarse =
+    past < 2000
+      ? "now"
+      : past < 60000
+        ? `${Math.floor(past / 1000)} s`
+        : past < 3.6e6
+          ? `${Math.floor(past / 60000)} min`
+          : past < 8.64e7
+            ? `${Math.floor(past / 3.6e6)} h`
+            : `${Math.floor(past / 8.64e7)} d`;
   return h("time", { datetime: text, title: moment(text) }, coarse);
 }
 
@@ -67,6 +83,9 @@ export const count = (number) => (number ?? 0).toLocaleString("en").replaceAll("
 // ---- text and JSON
 
 export const short = (text, most = 120) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+
+// Sentences of the server, in which `code` stands between backticks.
+export const prose = (text) => (text ?? "").split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
 
 export function brief(value, most = 90) {
   return value === undefined ? "" : short(JSON.stringify(value), most);

@@ -10,7 +10,8 @@ const EVENTS = [
   "breakpoints.changed",
   "reset",
 ];
-const POLL = 2000; // milliseconds between looks where there are no events
+const POLL = 2000; // milliseconds between looks while there should be events and are none
+const CALM = 5000; // and of pages that no event concerns
 const AGAIN = 3000; // milliseconds until a stream that was refused is asked for anew
 
 let source = null;
@@ -20,7 +21,7 @@ let polling = 0;
 let retrying = 0;
 
 // filter: what `api/events` takes, null for nothing. take(name, event): one event, or (null) "look again".
-// state(text): "live" or "polling".
+// state(text): "live", "polling", or "calm" where no event concerns what is followed.
 export function follow(filter, take, state) {
   stop();
   wanted = { filter, take, state };
@@ -50,7 +51,7 @@ function close() {
 
 function open() {
   if (!wanted || document.hidden) return;
-  if (!wanted.filter) return poll("polling");
+  if (!wanted.filter) return poll("calm", CALM);
   const given = new URLSearchParams(Object.entries(wanted.filter).filter(([, value]) => value));
   if (last) given.set("after", last);
   const opened = (source = new EventSource(new URL(`api/events?${given}`, document.baseURI)));
@@ -63,7 +64,7 @@ function open() {
   opened.onerror = () => {
     if (source !== opened) return;
     wanted.take(null);
-    poll("polling");
+    poll("polling", POLL);
     if (opened.readyState === EventSource.CLOSED) {
       opened.close();
       retrying = setTimeout(open, AGAIN);
@@ -76,10 +77,10 @@ function open() {
   for (const name of EVENTS) opened.addEventListener(name, heard);
 }
 
-function poll(state) {
+function poll(state, pause) {
   if (polling) return;
   wanted.state(state);
-  polling = setInterval(() => wanted.take(null), POLL);
+  polling = setInterval(() => wanted.take(null), pause);
 }
 
 document.addEventListener("visibilitychange", () => {

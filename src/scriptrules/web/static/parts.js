@@ -33,12 +33,32 @@ export async function attempt(work, said) {
 
 export function table(label, columns, rows, { key, empty = "None.", more = null, mark = null } = {}) {
   if (!rows.length) return h("p", { class: "muted empty" }, empty);
-  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
-    h("table", { class: "rows" },
-      h("thead", {}, h("tr", {}, columns.map(([title, kind]) => h("th", { class: kind, scope: "col" }, title)))),
-      h("tbody", {}, rows.map((row, at) =>
-        h("tr", { key: key ? key(row) : at, class: mark?.(row) }, columns.map(([, kind, cell]) => h("td", { class: kind }, cell(row)))),
-      )),
+  return h(
+    "div",
+    { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
+    h(
+      "table",
+      { class: "rows" },
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          columns.map(([title, kind]) => h("th", { class: kind, scope: "col" }, title)),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        rows.map((row, at) =>
+          h(
+            "tr",
+            { key: key ? key(row) : at, class: mark?.(row) },
+            columns.map(([, kind, cell]) => h("td", { class: kind }, cell(row))),
+          ),
+        ),
+      ),
     ),
     more,
   );
@@ -48,7 +68,9 @@ export function table(label, columns, rows, { key, empty = "None.", more = null,
 export function listKeys(event) {
   const step = { ArrowDown: 1, ArrowUp: -1, j: 1, k: -1 }[event.key];
   if (!step || event.target.closest?.("[data-own-keys]")) return;
-  const rows = [...document.querySelectorAll("main tbody tr, main [data-row]")].filter((row) => row.querySelector("a, button"));
+  const rows = [...document.querySelectorAll("main tbody tr, main [data-row]")].filter((row) =>
+    row.querySelector("a, button"),
+  );
   if (!rows.length) return;
   const at = rows.findIndex((row) => row.contains(document.activeElement));
   if (at < 0 && event.key.startsWith("Arrow") && document.activeElement?.closest?.(".scroll, pre, ol")) return;
@@ -58,11 +80,21 @@ export function listKeys(event) {
 }
 
 export const panel = (title, ...content) =>
-  h("section", { class: "panel", "aria-label": typeof title === "string" ? title : undefined }, h("h2", {}, title), content);
+  h(
+    "section",
+    { class: "panel", "aria-label": typeof title === "string" ? title : undefined },
+    h("h2", {}, title),
+    content,
+  );
 
 export const facts = (...pairs) =>
-  h("dl", { class: "facts" }, pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) =>
-    h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  h(
+    "dl",
+    { class: "facts" },
+    pairs
+      .filter(([, value]) => value !== null && value !== undefined && value !== "")
+      .map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
+  );
 
 // ---- filters of lists: fields are [name, label, options or null, placeholder]
 
@@ -73,14 +105,30 @@ export function filters(fields, query, path) {
     const given = [...new FormData(form)].filter(([, value]) => value.trim());
     location.hash = `#/${path}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
   };
-  return h("form", { class: "filters", onsubmit: apply },
+  return h(
+    "form",
+    { class: "filters", onsubmit: apply },
     fields.map(([name, label, options, placeholder]) =>
-      h("label", { key: name }, label,
+      h(
+        "label",
+        { key: name },
+        label,
         options
-          ? h("select", { name, onchange: apply, value: query[name] ?? "" },
-              h("option", { value: "" }, "any"), options.map((one) => h("option", { value: one, key: one, selected: one === query[name] }, one)))
-          : h("input", { name, value: query[name] ?? "", placeholder: placeholder ?? "any", spellcheck: "false", autocomplete: "off" }),
-      )),
+          ? h(
+              "select",
+              { name, onchange: apply, value: query[name] ?? "" },
+              h("option", { value: "" }, "any"),
+              options.map((one) => h("option", { value: one, key: one, selected: one === query[name] }, one)),
+            )
+          : h("input", {
+              name,
+              value: query[name] ?? "",
+              placeholder: placeholder ?? "any",
+              spellcheck: "false",
+              autocomplete: "off",
+            }),
+      ),
+    ),
     h("button", {}, "Filter"),
     Object.keys(query).length ? h("a", { href: `#/${path}`, class: "plain" }, "Clear") : null,
   );
@@ -89,9 +137,13 @@ export function filters(fields, query, path) {
 export function pager(page, query, path) {
   const at = (fields) => `#/${path}?${new URLSearchParams(fields)}`;
   const { cursor, ...rest } = query;
-  return h("nav", { class: "pager", "aria-label": "Parts of the list" },
+  return h(
+    "nav",
+    { class: "pager", "aria-label": "Parts of the list" },
     cursor ? h("a", { href: at(rest) }, "Newest") : null,
-    page.next ? h("a", { href: at({ ...rest, cursor: page.next }) }, "Older") : h("span", { class: "muted" }, "That is all."),
+    page.next
+      ? h("a", { href: at({ ...rest, cursor: page.next }) }, "Older")
+      : h("span", { class: "muted" }, "That is all."),
   );
 }
 
@@ -116,23 +168,38 @@ export function askFor(title, fields, { submit = "OK", danger = false, note = nu
     const input = ([name, label, { kind = "text", value = "", hint, options, rows } = {}]) =>
       kind === "check"
         ? h("label", { class: "check" }, h("input", { type: "checkbox", name, checked: value, value: "on" }), label)
-        : h("label", {}, label,
+        : h(
+            "label",
+            {},
+            label,
             kind === "json" || kind === "area"
               ? h("textarea", { name, rows: rows ?? 8, value, spellcheck: "false", class: "mono" })
               : kind === "select"
-                ? h("select", { name, value }, options.map((one) => h("option", { value: one }, one)))
+                ? h(
+                    "select",
+                    { name, value },
+                    options.map((one) => h("option", { value: one }, one)),
+                  )
                 : h("input", { name, type: kind, value, spellcheck: "false", autocomplete: "off" }),
-            hint ? h("small", {}, hint) : null);
-    render(dialog,
-      h("form", { onsubmit: sent, class: "form" },
+            hint ? h("small", {}, hint) : null,
+          );
+    render(
+      dialog,
+      h(
+        "form",
+        { onsubmit: sent, class: "form" },
         h("h2", { id: "dialog-title" }, title),
         note ? h("div", { class: "muted" }, note) : null,
         fields.map(input),
         h("p", { class: "problem", role: "alert" }),
-        h("div", { class: "buttons" },
+        h(
+          "div",
+          { class: "buttons" },
           h("button", { type: "button", class: "quiet", onclick: () => done(null) }, "Cancel"),
-          h("button", { class: danger ? "danger" : "primary" }, submit)),
-      ));
+          h("button", { class: danger ? "danger" : "primary" }, submit),
+        ),
+      ),
+    );
     dialog.setAttribute("aria-labelledby", "dialog-title");
     dialog.addEventListener("cancel", () => done(null));
     document.body.append(dialog);

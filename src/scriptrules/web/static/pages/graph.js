@@ -2,14 +2,10 @@
 
 import { h } from "../dom.js";
 import { get } from "../api.js";
-import { Graph, layout } from "../vendor/dagre.js";
+import { LIT, STATUS, around, light, place, wayOf } from "../flow.js";
 import { ago, count, icon, ruleLink, short, to } from "../format.js";
 import { panel } from "../parts.js";
 
-const LIT = 1600; // milliseconds that something stays lit
-const STRENGTH = { certain: 2, possible: 1, unknown: 0 };
-const STATUS = { "possible & seen": "seen", "possible & never seen": "never", resolved: "resolved", "seen & not predicted": "surprise" };
-const REMEMBERED = 500; // runs and tasks whose names are remembered
 const RELOAD = 5000; // milliseconds between loads while things happen
 const DRAWN = 250; // milliseconds between drawings while things happen
 const LIMITS = [0.15, 3]; // of the zoom
@@ -20,7 +16,18 @@ export default {
   follows: () => ({ kinds: "task,run,rules" }),
 
   begin({ state }) {
-    Object.assign(state, { lit: new Map(), names: new Map(), view: null, chosen: null, only: false, find: "", shape: "", placed: null, loadedAt: 0, drawing: 0 });
+    Object.assign(state, {
+      lit: new Map(),
+      names: new Map(),
+      view: null,
+      chosen: null,
+      only: false,
+      find: "",
+      shape: "",
+      placed: null,
+      loadedAt: 0,
+      drawing: 0,
+    });
   },
 
   end({ state }) {
@@ -45,7 +52,11 @@ export default {
   async load({ query, state }, signal) {
     const under = (name) => get(`api/runs?state=${name}&limit=200`, signal);
     const [graph, running, waiting, held, tree] = await Promise.all([
-      get("api/graph", signal), under("running"), under("waiting"), under("held"), query.task ? get(`api/tasks/${encodeURIComponent(query.task)}/tree`, signal) : null,
+      get("api/graph", signal),
+      under("running"),
+      under("waiting"),
+      under("held"),
+      query.task ? get(`api/tasks/${encodeURIComponent(query.task)}/tree`, signal) : null,
     ]);
     state.loadedAt = Date.now();
     const busy = new Map();
@@ -59,7 +70,10 @@ export default {
   view({ graph, busy, way, task }, context) {
     const { state } = context;
     const part = state.only && state.chosen ? around(graph, state.chosen) : graph;
-    const shape = part.nodes.map((node) => node.id).join() + part.edges.map((edge) => `${edge.rule}>${edge.task}`).join() + part.matches.length;
+    const shape =
+      part.nodes.map((node) => node.id).join() +
+      part.edges.map((edge) => `${edge.rule}>${edge.task}`).join() +
+      part.matches.length;
     if (shape !== state.shape) {
       state.shape = shape;
       state.placed = place(part);
@@ -67,109 +81,65 @@ export default {
     }
     const chosen = graph.nodes.find((node) => node.id === state.chosen);
     return [
-      h("header", { class: "head", key: "head" }, h("h1", {}, "Graph"),
-        h("label", { class: "inline" }, "Find", h("input", { type: "search", value: state.find, oninput: (event) => { state.find = event.target.value; context.draw(); }, placeholder: "rule or task", "aria-label": "Find a rule or a task in the graph" })),
-        h("span", { class: "verbs" },
-          h("button", { type: "button", "aria-label": "Zoom in", onclick: () => zoom(context, 1.3) }, "+"), h("button", { type: "button", "aria-label": "Zoom out", onclick: () => zoom(context, 1 / 1.3) }, "−"),
-          h("button", { type: "button", onclick: () => { state.view = null; context.draw(); } }, "Fit"))),
-      task ? h("p", { class: "note", key: "way" }, "The way of ", h("a", { href: to("tasks", task.id) }, `${task.name} ${task.id}`), " is drawn in the accent colour. ", h("a", { href: "#/graph" }, "Show all alike")) : null,
-      h("div", { class: `graph ${chosen ? "with-side" : ""}`, key: "graph" },
-        graph.nodes.length ? drawing(state.placed, busy, way, context) : h("p", { class: "muted empty" }, "No rules yet. Drop a file into rules/ and it appears here."),
-        chosen ? side(chosen, graph, context) : null),
+      h(
+        "header",
+        { class: "head", key: "head" },
+        h("h1", {}, "Graph"),
+        h(
+          "label",
+          { class: "inline" },
+          "Find",
+          h("input", {
+            type: "search",
+            value: state.find,
+            oninput: (event) => {
+              state.find = event.target.value;
+              context.draw();
+            },
+            placeholder: "rule or task",
+            "aria-label": "Find a rule or a task in the graph",
+          }),
+        ),
+        h(
+          "span",
+          { class: "verbs" },
+          h("button", { type: "button", "aria-label": "Zoom in", onclick: () => zoom(context, 1.3) }, "+"),
+          h("button", { type: "button", "aria-label": "Zoom out", onclick: () => zoom(context, 1 / 1.3) }, "−"),
+          h(
+            "button",
+            {
+              type: "button",
+              onclick: () => {
+                state.view = null;
+                context.draw();
+              },
+            },
+            "Fit",
+          ),
+        ),
+      ),
+      task
+        ? h(
+            "p",
+            { class: "note", key: "way" },
+            "The way of ",
+            h("a", { href: to("tasks", task.id) }, `${task.name} ${task.id}`),
+            " is drawn in the accent colour. ",
+            h("a", { href: "#/graph" }, "Show all alike"),
+          )
+        : null,
+      h(
+        "div",
+        { class: `graph ${chosen ? "with-side" : ""}`, key: "graph" },
+        graph.nodes.length
+          ? drawing(state.placed, busy, way, context)
+          : h("p", { class: "muted empty" }, "No rules yet. Drop a file into rules/ and it appears here."),
+        chosen ? side(chosen, graph, context) : null,
+      ),
       legend(),
     ];
   },
 };
-
-// ---- what is where
-
-function strongest(edges) {
-  const found = new Map();
-  for (const edge of edges) {
-    const key = `${edge.rule}\n${edge.task}`;
-    const known = found.get(key);
-    if (!known) found.set(key, { ...edge, all: [edge] });
-    else {
-      known.all.push(edge);
-      known.seen += edge.seen;
-      if (STRENGTH[edge.certainty] > STRENGTH[known.certainty]) known.certainty = edge.certainty;
-      if (STATUS[edge.status] === "surprise" || known.status === "possible & never seen") known.status = edge.status;
-    }
-  }
-  return [...found.values()];
-}
-
-function place(part) {
-  const drawn = new Graph();
-  drawn.setGraph({ rankdir: "LR", nodesep: 14, ranksep: 64, marginx: 16, marginy: 16, ranker: part.nodes.length > 300 ? "longest-path" : "network-simplex" });
-  drawn.setDefaultEdgeLabel(() => ({}));
-  const ids = new Set(part.nodes.map((node) => `${node.kind === "rule" ? "r" : "t"}:${node.id}`));
-  for (const node of part.nodes) drawn.setNode(`${node.kind === "rule" ? "r" : "t"}:${node.id}`, { ...node, width: Math.min(260, 34 + short(node.id, 32).length * 7.1), height: 28 });
-  const edges = [];
-  const connect = (from, to, edge) => {
-    if (!ids.has(from) || !ids.has(to)) return;
-    drawn.setEdge(from, to, {});
-    edges.push({ from, to, ...edge });
-  };
-  for (const edge of strongest(part.edges)) connect(`r:${edge.rule}`, `t:${edge.task}`, { edge });
-  for (const match of part.matches) connect(`t:${match.task}`, `r:${match.rule}`, { match });
-  layout(drawn);
-  const { width, height } = drawn.graph();
-  return {
-    width: width || 400, height: height || 200,
-    nodes: drawn.nodes().map((key) => ({ key, ...drawn.node(key) })),
-    edges: edges.map((one) => ({ ...one, key: `${one.from}>${one.to}`, points: drawn.edge(one.from, one.to).points })),
-  };
-}
-
-function around(graph, id) {
-  const rules = new Set([id]);
-  const tasks = new Set([id]);
-  const edges = graph.edges.filter((edge) => edge.rule === id || edge.task === id);
-  const matches = graph.matches.filter((match) => match.rule === id || match.task === id);
-  for (const edge of edges) (rules.add(edge.rule), tasks.add(edge.task));
-  for (const match of matches) (rules.add(match.rule), tasks.add(match.task));
-  return {
-    nodes: graph.nodes.filter((node) => (node.kind === "rule" ? rules : tasks).has(node.id)),
-    edges: graph.edges.filter((edge) => rules.has(edge.rule) && tasks.has(edge.task)),
-    matches: graph.matches.filter((match) => rules.has(match.rule) && tasks.has(match.task)),
-  };
-}
-
-// ---- what is in flight
-
-function remember(names, id, name) {
-  names.set(id, name);
-  if (names.size > REMEMBERED) names.delete(names.keys().next().value);
-}
-
-function light(name, thing, { lit, names }) {
-  const until = Date.now() + LIT;
-  const on = (key) => lit.set(key, until);
-  if (name.startsWith("task.")) {
-    remember(names, thing.id, thing.name);
-    on(`t:${thing.name}`);
-    const by = thing.parent && names.get(thing.parent);
-    if (by && name === "task.new") on(`r:${by}>t:${thing.name}`);
-  } else {
-    remember(names, thing.id, thing.rule);
-    on(`r:${thing.rule}`);
-    const task = names.get(thing.task);
-    if (task) on(`t:${task}>r:${thing.rule}`);
-  }
-}
-
-function wayOf(tree, found = new Set()) {
-  found.add(`t:${tree.task.name}`);
-  for (const { run, tasks } of tree.runs) {
-    found.add(`r:${run.rule}`).add(`t:${tree.task.name}>r:${run.rule}`);
-    for (const child of tasks) {
-      found.add(`r:${run.rule}>t:${child.task.name}`);
-      wayOf(child, found);
-    }
-  }
-  return found;
-}
 
 // ---- drawing
 
@@ -180,13 +150,67 @@ function drawing(placed, busy, way, context) {
   const bright = (key) => (state.lit.has(key) ? " lit" : "") + (way ? (way.has(key) ? " way" : " off") : "");
   const wanted = state.find.trim().toLowerCase();
   const view = state.view ?? { x: 0, y: 0, k: 1 };
-  return h("div", { class: "canvas", "data-own-keys": true, ref: (box) => arm(box, context) },
-    h("svg", { role: "group", "aria-label": "Graph of tasks and rules. Arrow keys move it, + and - zoom", tabindex: 0, class: "drawing" },
-      h("defs", {}, h("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse" }, h("path", { d: "M0 .8 7 4 0 7.2z" }))),
-      h("g", { transform: `translate(${view.x.toFixed(1)} ${view.y.toFixed(1)}) scale(${view.k.toFixed(4)})` },
-        h("g", {}, placed.edges.map((one) => h("path", { key: one.key, d: curve(one.points), "marker-end": "url(#arrow)", class: `edge ${one.match ? "match" : `c-${one.edge.certainty} is-${STATUS[one.edge.status] ?? "never"}`}${bright(one.key)}` },
-          h("title", {}, one.match ? `${one.from.slice(2)} reaches ${one.to.slice(2)}` : `${one.edge.rule} ${one.edge.via} ${one.edge.task}: ${one.edge.certainty}, ${one.edge.status}, seen ${one.edge.seen}`)))),
-        h("g", {}, placed.nodes.map((node) => nodeOf(node, busy, bright(node.key), wanted, context))))));
+  return h(
+    "div",
+    { class: "canvas", "data-own-keys": true, ref: (box) => arm(box, context) },
+    h(
+      "svg",
+      {
+        role: "group",
+        "aria-label": "Graph of tasks and rules. Arrow keys move it, + and - zoom",
+        tabindex: 0,
+        class: "drawing",
+      },
+      h(
+        "defs",
+        {},
+        h(
+          "marker",
+          {
+            id: "arrow",
+            viewBox: "0 0 8 8",
+            refX: 7,
+            refY: 4,
+            markerWidth: 7,
+            markerHeight: 7,
+            orient: "auto-start-reverse",
+          },
+          h("path", { d: "M0 .8 7 4 0 7.2z" }),
+        ),
+      ),
+      h(
+        "g",
+        { transform: `translate(${view.x.toFixed(1)} ${view.y.toFixed(1)}) scale(${view.k.toFixed(4)})` },
+        h(
+          "g",
+          {},
+          placed.edges.map((one) =>
+            h(
+              "path",
+              {
+                key: one.key,
+                d: curve(one.points),
+                "marker-end": "url(#arrow)",
+                class: `edge ${one.match ? "match" : `c-${one.edge.certainty} is-${STATUS[one.edge.status] ?? "never"}`}${bright(one.key)}`,
+              },
+              h(
+                "title",
+                {},
+                one.match
+                  ? `${one.from.slice(2)} reaches ${one.to.slice(2)}`
+                  : `${one.edge.rule} ${one.edge.via} ${one.edge.task}: ${one.edge.certainty}, ${one.edge.status}, seen ${one.edge.seen}`,
+              ),
+            ),
+          ),
+        ),
+        h(
+          "g",
+          {},
+          placed.nodes.map((node) => nodeOf(node, busy, bright(node.key), wanted, context)),
+        ),
+      ),
+    ),
+  );
 }
 
 function nodeOf(node, busy, bright, wanted, context) {
@@ -199,14 +223,37 @@ function nodeOf(node, busy, bright, wanted, context) {
   };
   const dimmed = wanted && !node.id.toLowerCase().includes(wanted) ? " dim" : wanted ? " found" : "";
   const { width, height } = node;
-  return h("g", { key: node.key, class: `node ${node.kind}${bright}${dimmed}${state.chosen === node.id ? " chosen" : ""}`, transform: `translate(${(node.x - width / 2).toFixed(1)} ${(node.y - height / 2).toFixed(1)})`,
-                  tabindex: 0, role: "button", "aria-pressed": String(state.chosen === node.id), "aria-label": `${node.kind} ${node.id}`, "data-id": node.id, onclick: choose,
-                  onkeydown: (event) => { if (event.key === "Enter" || event.key === " ") (event.preventDefault(), choose()); } },
+  return h(
+    "g",
+    {
+      key: node.key,
+      class: `node ${node.kind}${bright}${dimmed}${state.chosen === node.id ? " chosen" : ""}`,
+      transform: `translate(${(node.x - width / 2).toFixed(1)} ${(node.y - height / 2).toFixed(1)})`,
+      tabindex: 0,
+      role: "button",
+      "aria-pressed": String(state.chosen === node.id),
+      "aria-label": `${node.kind} ${node.id}`,
+      "data-id": node.id,
+      onclick: choose,
+      onkeydown: (event) => {
+        if (event.key === "Enter" || event.key === " ") (event.preventDefault(), choose());
+      },
+    },
     h("title", {}, `${node.kind} ${node.id}`),
     h("rect", { width, height, rx: node.kind === "rule" ? 5 : 14 }),
-    node.kind === "rule" ? h("path", { class: "mark", d: "M10 9.5h3.2c1.6 0 1.6 9 3.2 9H19" }) : h("circle", { class: "mark", cx: 14, cy: 14, r: 3.4 }),
+    node.kind === "rule"
+      ? h("path", { class: "mark", d: "M10 9.5h3.2c1.6 0 1.6 9 3.2 9H19" })
+      : h("circle", { class: "mark", cx: 14, cy: 14, r: 3.4 }),
     h("text", { x: 25, y: 18.2 }, short(node.id, 32)),
-    work ? h("g", { class: `badge ${work.held ? "held" : ""}`, transform: `translate(${width - 6} 0)` }, h("circle", { r: 8.5 }), h("text", { y: 3.6 }, String(work.running + work.held))) : null);
+    work
+      ? h(
+          "g",
+          { class: `badge ${work.held ? "held" : ""}`, transform: `translate(${width - 6} 0)` },
+          h("circle", { r: 8.5 }),
+          h("text", { y: 3.6 }, String(work.running + work.held)),
+        )
+      : null,
+  );
 }
 
 function curve(points) {
@@ -226,7 +273,11 @@ function zoom(context, by, x = null, y = null) {
   const box = document.querySelector(".canvas").getBoundingClientRect();
   const [atX, atY] = [x ?? box.width / 2, y ?? box.height / 2];
   const k = Math.min(LIMITS[1], Math.max(LIMITS[0], state.view.k * by));
-  state.view = { k, x: atX - ((atX - state.view.x) * k) / state.view.k, y: atY - ((atY - state.view.y) * k) / state.view.k };
+  state.view = {
+    k,
+    x: atX - ((atX - state.view.x) * k) / state.view.k,
+    y: atY - ((atY - state.view.y) * k) / state.view.k,
+  };
   context.draw();
 }
 
@@ -234,8 +285,15 @@ function fit(box, context) {
   const { state } = context;
   const { width, height } = box.getBoundingClientRect();
   if (!width || !state.placed) return;
-  const k = Math.max(0.3, Math.min(1.15, (width - 16) / state.placed.width, (height - 16) / state.placed.height));
-  state.view = { k, x: Math.max(8, (width - state.placed.width * k) / 2), y: Math.max(8, (height - state.placed.height * k) / 2) };
+  const k = Math.max(
+    width < 600 ? 0.6 : 0.3,
+    Math.min(1.15, (width - 16) / state.placed.width, (height - 16) / state.placed.height),
+  );
+  state.view = {
+    k,
+    x: Math.max(8, (width - state.placed.width * k) / 2),
+    y: Math.max(8, (height - state.placed.height * k) / 2),
+  };
   context.draw();
 }
 
@@ -248,11 +306,15 @@ function arm(box, context) {
     requestAnimationFrame(look);
   };
   requestAnimationFrame(look);
-  box.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    const edge = box.getBoundingClientRect();
-    zoom(context, Math.exp(-event.deltaY * 0.0015), event.clientX - edge.left, event.clientY - edge.top);
-  }, { passive: false });
+  box.addEventListener(
+    "wheel",
+    (event) => {
+      event.preventDefault();
+      const edge = box.getBoundingClientRect();
+      zoom(context, Math.exp(-event.deltaY * 0.0015), event.clientX - edge.left, event.clientY - edge.top);
+    },
+    { passive: false },
+  );
   box.addEventListener("pointerdown", (event) => {
     if (event.target.closest(".node")) return;
     from = { x: event.clientX - state.view.x, y: event.clientY - state.view.y };
@@ -284,21 +346,101 @@ function side(node, graph, context) {
   const isRule = node.kind === "rule";
   const edges = graph.edges.filter((edge) => (isRule ? edge.rule : edge.task) === node.id);
   const matches = graph.matches.filter((match) => (isRule ? match.rule : match.task) === node.id);
-  const go = (id) => h("button", { type: "button", class: "plain name", onclick: () => { state.chosen = id; context.draw(); } }, id);
-  return h("aside", { class: "panel", "aria-label": `About ${node.id}` },
+  const go = (id) =>
+    h(
+      "button",
+      {
+        type: "button",
+        class: "plain name",
+        onclick: () => {
+          state.chosen = id;
+          context.draw();
+        },
+      },
+      id,
+    );
+  return h(
+    "aside",
+    { class: "panel", "aria-label": `About ${node.id}` },
     h("h2", {}, h("span", { class: "kind" }, `${node.kind} `), node.id),
-    h("p", {}, isRule ? [ruleLink(node.id), " · ", h("a", { href: `#/runs?rule=${encodeURIComponent(node.id)}` }, "its runs")] : node.kind === "task" ? h("a", { href: `#/tasks?name=${encodeURIComponent(node.id)}` }, "tasks of this name") : "a pattern of names"),
-    h("label", { class: "check" }, h("input", { type: "checkbox", checked: state.only, onchange: (event) => { state.only = event.target.checked; context.draw(); } }), "only what is next to it"),
+    h(
+      "p",
+      {},
+      isRule
+        ? [ruleLink(node.id), " · ", h("a", { href: `#/runs?rule=${encodeURIComponent(node.id)}` }, "its runs")]
+        : node.kind === "task"
+          ? h("a", { href: `#/tasks?name=${encodeURIComponent(node.id)}` }, "tasks of this name")
+          : "a pattern of names",
+    ),
+    h(
+      "label",
+      { class: "check" },
+      h("input", {
+        type: "checkbox",
+        checked: state.only,
+        onchange: (event) => {
+          state.only = event.target.checked;
+          context.draw();
+        },
+      }),
+      "only what is next to it",
+    ),
     h("h3", {}, isRule ? "can generate" : "can be generated by"),
-    edges.length ? h("ul", { class: "plain" }, edges.map((edge, at) => h("li", { key: `${edge.rule} ${edge.task} ${edge.via} ${at}` }, go(isRule ? edge.task : edge.rule), h("span", { class: `tag ${STATUS[edge.status] ?? ""}` }, edge.status ?? ""),
-      h("small", { class: "muted block" }, `${edge.via}, ${edge.certainty}${edge.line ? `, line ${edge.line}` : ""}, seen ${count(edge.seen)}`, edge.last_seen ? [", last ", ago(edge.last_seen)] : null, edge.reason ? `; ${edge.reason}` : ""),
-      edge.condition ? h("code", { class: "block" }, `if ${short(edge.condition, 120)}`) : null))) : h("p", { class: "muted" }, "nothing"),
+    edges.length
+      ? h(
+          "ul",
+          { class: "plain" },
+          edges.map((edge, at) =>
+            h(
+              "li",
+              { key: `${edge.rule} ${edge.task} ${edge.via} ${at}` },
+              go(isRule ? edge.task : edge.rule),
+              h("span", { class: `tag ${STATUS[edge.status] ?? ""}` }, edge.status ?? ""),
+              h(
+                "small",
+                { class: "muted block" },
+                `${edge.via}, ${edge.certainty}${edge.line ? `, line ${edge.line}` : ""}, seen ${count(edge.seen)}`,
+                edge.last_seen ? [", last ", ago(edge.last_seen)] : null,
+                edge.reason ? `; ${edge.reason}` : "",
+              ),
+              edge.condition ? h("code", { class: "block" }, `if ${short(edge.condition, 120)}`) : null,
+            ),
+          ),
+        )
+      : h("p", { class: "muted" }, "nothing"),
     h("h3", {}, isRule ? "is reached by" : "reaches"),
-    matches.length ? h("ul", { class: "plain" }, matches.map((match) => h("li", { key: `${match.task} ${match.rule}` }, go(isRule ? match.task : match.rule)))) : h("p", { class: "muted" }, "nothing"));
+    matches.length
+      ? h(
+          "ul",
+          { class: "plain" },
+          matches.map((match) => h("li", { key: `${match.task} ${match.rule}` }, go(isRule ? match.task : match.rule))),
+        )
+      : h("p", { class: "muted" }, "nothing"),
+  );
 }
 
 const legend = () =>
-  h("ul", { class: "legend", "aria-label": "Legend", key: "legend" },
-    [["c-certain is-seen", "certain"], ["c-possible is-seen", "possible"], ["c-unknown is-resolved", "known at run time only"], ["c-possible is-never", "never seen"], ["c-possible is-surprise", "seen, not predicted"], ["match", "reaches the rule"]].map(([kind, text]) =>
-      h("li", { key: text }, h("svg", { viewBox: "0 0 34 10", width: 34, height: 10, "aria-hidden": "true" }, h("path", { class: `edge ${kind}`, d: "M1 5H33" })), text)),
-    h("li", {}, icon("running"), "a number on a rule: its runs under way"));
+  h(
+    "ul",
+    { class: "legend", "aria-label": "Legend", key: "legend" },
+    [
+      ["c-certain is-seen", "certain"],
+      ["c-possible is-seen", "possible"],
+      ["c-unknown is-resolved", "known at run time only"],
+      ["c-possible is-never", "never seen"],
+      ["c-possible is-surprise", "seen, not predicted"],
+      ["match", "reaches the rule"],
+    ].map(([kind, text]) =>
+      h(
+        "li",
+        { key: text },
+        h(
+          "svg",
+          { viewBox: "0 0 34 10", width: 34, height: 10, "aria-hidden": "true" },
+          h("path", { class: `edge ${kind}`, d: "M1 5H33" }),
+        ),
+        text,
+      ),
+    ),
+    h("li", {}, icon("running"), "a number on a rule: its runs under way"),
+  );

@@ -4,7 +4,12 @@ import { h } from "../dom.js";
 import { get, query } from "../api.js";
 import { count, moment, seconds, short } from "../format.js";
 
-const RANGES = [["", "all time"], ["1", "today"], ["7", "7 days"], ["30", "30 days"]];
+const RANGES = [
+  ["", "all time"],
+  ["1", "today"],
+  ["7", "7 days"],
+  ["30", "30 days"],
+];
 const DAY = 86400000; // milliseconds
 const HEATS = 6;
 const OUTSIDE = "outside";
@@ -13,10 +18,13 @@ export default {
   title: () => "Matrix",
   ticks: false,
   follows: () => ({ kinds: "run,rules" }),
-  load: ({ query: { days } }, signal) => get(`api/matrix${query({ since: days ? new Date(Date.now() - (days - 1) * DAY).toISOString() : "" })}`, signal),
+  load: ({ query: { days } }, signal) =>
+    get(`api/matrix${query({ since: days ? new Date(Date.now() - (days - 1) * DAY).toISOString() : "" })}`, signal),
 
   view({ cells }, context) {
-    const rows = [...new Set(cells.map((cell) => cell.by))].sort((a, b) => (a === null ? -1 : b === null ? 1 : a < b ? -1 : 1));
+    const rows = [...new Set(cells.map((cell) => cell.by))].sort((a, b) =>
+      a === null ? -1 : b === null ? 1 : a < b ? -1 : 1,
+    );
     const columns = [...new Set(cells.map((cell) => cell.rule))].sort();
     const most = Math.max(1, ...cells.map((cell) => cell.count));
     const at = new Map(cells.map((cell) => [`${cell.by ?? ""}\n${cell.rule}`, cell]));
@@ -25,13 +33,80 @@ export default {
     state.row = Math.min(state.row ?? 0, Math.max(0, rows.length - 1));
     state.column = Math.min(state.column ?? 0, Math.max(0, columns.length - 1));
     return [
-      h("header", { class: "head", key: "head" }, h("h1", {}, "Matrix"),
-        h("nav", { class: "choice", "aria-label": "Since" }, RANGES.map(([days, text]) => h("a", { key: days, href: days ? `#/matrix?days=${days}` : "#/matrix", "aria-current": (context.query.days ?? "") === days ? "true" : null }, text)))),
-      h("p", { class: "muted", key: "what" }, `Rows ran columns: ${count(total)} runs. A ring is what can happen and was not seen. A cell opens the runs behind it; arrow keys move.`),
-      cells.length ? h("div", { class: "scroll", key: "matrix" }, h("table", { class: "matrix", "data-own-keys": true, onkeydown: (event) => move(event, context, rows, columns) },
-        h("thead", {}, h("tr", {}, h("td", { class: "corner" }, "by ↓ ran →"), columns.map((rule) => h("th", { key: rule, scope: "col" }, h("span", { title: rule }, short(rule, 26)))))),
-        h("tbody", {}, rows.map((by, row) => h("tr", { key: by ?? "" }, h("th", { scope: "row", class: by === null ? "muted" : null, title: by ?? "" }, by === null ? "from outside" : short(by, 34)),
-          columns.map((rule, column) => h("td", { key: rule }, cellOf(at.get(`${by ?? ""}\n${rule}`), most, row === state.row && column === state.column, row, column))))))))
+      h(
+        "header",
+        { class: "head", key: "head" },
+        h("h1", {}, "Matrix"),
+        h(
+          "nav",
+          { class: "choice", "aria-label": "Since" },
+          RANGES.map(([days, text]) =>
+            h(
+              "a",
+              {
+                key: days,
+                href: days ? `#/matrix?days=${days}` : "#/matrix",
+                "aria-current": (context.query.days ?? "") === days ? "true" : null,
+              },
+              text,
+            ),
+          ),
+        ),
+      ),
+      h(
+        "p",
+        { class: "muted", key: "what" },
+        `Rows ran columns: ${count(total)} runs. A ring is what can happen and was not seen. A cell opens the runs behind it; arrow keys move.`,
+      ),
+      cells.length
+        ? h(
+            "div",
+            { class: "scroll", key: "matrix" },
+            h(
+              "table",
+              { class: "matrix", "data-own-keys": true, onkeydown: (event) => move(event, context, rows, columns) },
+              h(
+                "thead",
+                {},
+                h(
+                  "tr",
+                  {},
+                  h("td", { class: "corner" }, "by ↓ ran →"),
+                  columns.map((rule) =>
+                    h("th", { key: rule, scope: "col" }, h("span", { title: rule }, short(rule, 26))),
+                  ),
+                ),
+              ),
+              h(
+                "tbody",
+                {},
+                rows.map((by, row) =>
+                  h(
+                    "tr",
+                    { key: by ?? "" },
+                    h(
+                      "th",
+                      { scope: "row", class: by === null ? "muted" : null, title: by ?? "" },
+                      by === null ? "from outside" : short(by, 34),
+                    ),
+                    columns.map((rule, column) =>
+                      h(
+                        "td",
+                        { key: rule },
+                        cellOf(
+                          at.get(`${by ?? ""}\n${rule}`),
+                          most,
+                          row === state.row && column === state.column,
+                          row,
+                          column,
+                        ),
+                      ),
+                    ),
+                  ),
+                ),
+              ),
+            ),
+          )
         : h("p", { class: "muted empty", key: "matrix" }, "No rule has run yet, and none can run another."),
     ];
   },
@@ -39,15 +114,34 @@ export default {
 
 function cellOf(cell, most, current, row, column) {
   const place = { tabindex: current ? 0 : -1, "data-row-number": row, "data-column": column };
-  if (!cell) return h("span", { class: "cell none", ...place, "aria-label": "no runs" });
+  if (!cell) return h("span", { class: "cell none", ...place }, h("span", { class: "hide" }, "0"));
   const heat = cell.count ? 1 + Math.floor((Math.log(cell.count) / Math.log(most + 1)) * (HEATS - 0.01)) : 0;
   const from = cell.by ?? OUTSIDE;
-  const words = `${from} ran ${cell.rule}: ${count(cell.count)}` + (cell.count ? `, last ${moment(cell.last).slice(0, 19)}, p50 ${seconds(cell.p50)}, p90 ${seconds(cell.p90)}, p99 ${seconds(cell.p99)}` : ", never seen") + (cell.predicted ? "" : cell.by === null ? "" : ", not predicted");
-  return h("a", { class: `cell heat-${heat}${cell.predicted ? " predicted" : cell.by !== null ? " surprise" : ""}`, ...place, title: words, "aria-label": words,
-                  href: `#/runs?rule=${encodeURIComponent(cell.rule)}&by=${encodeURIComponent(from)}` }, cell.count ? compact(cell.count) : "");
+  const words =
+    `${from} ran ${cell.rule}: ${count(cell.count)}` +
+    (cell.count
+      ? `, last ${moment(cell.last).slice(0, 19)}, p50 ${seconds(cell.p50)}, p90 ${seconds(cell.p90)}, p99 ${seconds(cell.p99)}`
+      : ", never seen") +
+    (cell.predicted ? "" : cell.by === null ? "" : ", not predicted");
+  return h(
+    "a",
+    {
+      class: `cell heat-${heat}${cell.predicted ? " predicted" : cell.by !== null ? " surprise" : ""}`,
+      ...place,
+      title: words,
+      "aria-label": words,
+      href: `#/runs?rule=${encodeURIComponent(cell.rule)}&by=${encodeURIComponent(from)}`,
+    },
+    cell.count ? compact(cell.count) : "",
+  );
 }
 
-const compact = (number) => (number < 1000 ? String(number) : number < 1e6 ? `${(number / 1000).toFixed(number < 10000 ? 1 : 0)}k` : `${(number / 1e6).toFixed(1)}M`);
+const compact = (number) =>
+  number < 1000
+    ? String(number)
+    : number < 1e6
+      ? `${(number / 1000).toFixed(number < 10000 ? 1 : 0)}k`
+      : `${(number / 1e6).toFixed(1)}M`;
 
 function move(event, context, rows, columns) {
   const step = { ArrowDown: [1, 0], ArrowUp: [-1, 0], ArrowRight: [0, 1], ArrowLeft: [0, -1] }[event.key];

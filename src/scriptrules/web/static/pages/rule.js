@@ -2,7 +2,7 @@
 
 import { h } from "../dom.js";
 import { get, post } from "../api.js";
-import { ago, count, seconds, to } from "../format.js";
+import { ago, count, prose, seconds, to } from "../format.js";
 import { asJson, attempt, facts, panel, toast } from "../parts.js";
 import { source } from "../source.js";
 import { condition, uses } from "./rules.js";
@@ -18,46 +18,156 @@ export default {
 
   async load({ id }, signal) {
     const [rules, text, matrix] = await Promise.all([
-      get("api/rules", signal), get(`api/rules/source?rule=${encodeURIComponent(id)}`, signal).catch((problem) => (problem.status === 404 ? null : Promise.reject(problem))), get("api/matrix", signal),
+      get("api/rules", signal),
+      get(`api/rules/source?rule=${encodeURIComponent(id)}`, signal).catch((problem) =>
+        problem.status === 404 ? null : Promise.reject(problem),
+      ),
+      get("api/matrix", signal),
     ]);
     const info = rules.items.find((one) => one.rule === id) ?? null;
     return { info, text, use: uses(matrix.cells).get(id) };
   },
 
   view({ info, text, use }, context) {
-    if (!info && !text) return [h("h1", {}, context.id), h("p", {}, "There is no such rule any more. Its runs are kept: ", h("a", { href: `#/runs?rule=${encodeURIComponent(context.id)}` }, "see them"), ".")];
+    if (!info && !text)
+      return [
+        h("h1", {}, context.id),
+        h(
+          "p",
+          {},
+          "There is no such rule any more. Its runs are kept: ",
+          h("a", { href: `#/runs?rule=${encodeURIComponent(context.id)}` }, "see them"),
+          ".",
+        ),
+      ];
     const meta = info?.metadata;
     const path = text?.file ?? info.file;
     const own = text?.diagnostics.filter((one) => !one.file || one.file === path) ?? [];
     return [
-      h("header", { class: "head", key: "head" }, h("h1", {}, h("span", { class: "kind" }, "Rule "), context.id, " ", info ? condition(info) : null),
-        h("a", { class: "button", href: `#/runs?rule=${encodeURIComponent(context.id)}` }, "Its runs")),
-      info?.quarantined ? h("p", { class: "note bad", key: "quarantined" }, h("b", {}, "Quarantined: "), info.quarantined, ". Correct the file: saving it makes it active.") : null,
+      h(
+        "header",
+        { class: "head", key: "head" },
+        h("h1", {}, h("span", { class: "kind" }, "Rule "), context.id, " ", info ? condition(info) : null),
+        h("a", { class: "button", href: `#/runs?rule=${encodeURIComponent(context.id)}` }, "Its runs"),
+      ),
+      info?.quarantined
+        ? h(
+            "p",
+            { class: "note bad", key: "quarantined" },
+            h("b", {}, "Quarantined: "),
+            info.quarantined,
+            ". Correct the file: saving it makes it active.",
+          )
+        : null,
       meta?.doc ? h("p", { class: "doc", key: "doc" }, meta.doc) : null,
-      facts(["Matches", meta && h("code", {}, meta.on.join(", "))], ["When", meta?.when && h("code", { class: "clip" }, meta.when)], ["Priority", meta?.priority || null], ["Final", meta?.final ? "yes" : null], ["Fallback", meta?.nomatch ? "yes" : null],
-        ["Retries", meta?.retries?.max], ["Timeout", meta?.timeout && seconds(meta.timeout)], ["Limit", meta?.limit && `${meta.limit.max}${meta.limit.key ? ` for each ${meta.limit.key}` : ""}, then ${meta.limit.full}`], ["Schedule", meta?.schedule && JSON.stringify(meta.schedule)],
-        ["Version", info?.digest?.slice(0, 12) ?? "none is active"], ["Runs", count(use?.count)], ["Last use", use?.last ? ago(use.last) : "never"], ["Median", use?.p50 !== undefined ? seconds(use?.p50) : null]),
-      h("div", { class: "halves", key: "halves" },
-        panel([h("span", {}, path), h("small", {}, text ? (text.active ? "active" : "not active: what is active is older") : "")],
-          text ? source(text.text, path, { findings: own }) : h("p", { class: "muted" }, "The file cannot be read.")),
-        h("div", { class: "column" },
-          panel([h("span", {}, "Findings"), h("small", {}, String((text?.diagnostics.length ?? 0) || (info?.problems.length ?? 0)))], findings(info, text)),
+      facts(
+        ["Matches", meta && h("code", {}, meta.on.join(", "))],
+        ["When", meta?.when && h("code", { class: "clip" }, meta.when)],
+        ["Priority", meta?.priority || null],
+        ["Final", meta?.final ? "yes" : null],
+        ["Fallback", meta?.nomatch ? "yes" : null],
+        ["Retries", meta?.retries?.max],
+        ["Timeout", meta?.timeout && seconds(meta.timeout)],
+        [
+          "Limit",
+          meta?.limit &&
+            `${meta.limit.max}${meta.limit.key ? ` for each ${meta.limit.key}` : ""}, then ${meta.limit.full}`,
+        ],
+        ["Schedule", meta?.schedule && JSON.stringify(meta.schedule)],
+        ["Version", info?.digest?.slice(0, 12) ?? "none is active"],
+        ["Runs", count(use?.count)],
+        ["Last use", use?.last ? ago(use.last) : "never"],
+        ["Median", use?.p50 !== undefined ? seconds(use?.p50) : null],
+      ),
+      h(
+        "div",
+        { class: "halves", key: "halves" },
+        panel(
+          [
+            h("span", {}, path),
+            h(
+              "small",
+              {},
+              text ? (text.active ? "active" : info?.digest ? "not active: an older version is" : "not active") : "",
+            ),
+          ],
+          text ? source(text.text, path, { findings: own }) : h("p", { class: "muted" }, "The file cannot be read."),
+        ),
+        h(
+          "div",
+          { class: "column" },
+          panel(
+            [
+              h("span", {}, "Findings"),
+              h("small", {}, String((text?.diagnostics.length ?? 0) || (info?.problems.length ?? 0))),
+            ],
+            findings(info, text),
+          ),
           panel("Send a test task", sender(meta, context)),
           context.state.explained ? panel("What it would match", why(context.state.explained)) : null,
-          meta?.table.length ? panel("Table", h("ul", { class: "plain" }, meta.table.map((one) => h("li", { key: one.name }, h("span", { class: "name" }, one.name), one.nomatch ? h("span", { class: "tag" }, "fallback") : null)))) : null)),
+          meta?.table.length
+            ? panel(
+                "Table",
+                h(
+                  "ul",
+                  { class: "plain" },
+                  meta.table.map((one) =>
+                    h(
+                      "li",
+                      { key: one.name },
+                      h("span", { class: "name" }, one.name),
+                      one.nomatch ? h("span", { class: "tag" }, "fallback") : null,
+                    ),
+                  ),
+                ),
+              )
+            : null,
+        ),
+      ),
     ];
   },
 };
 
 function findings(info, text) {
   const found = text?.diagnostics ?? [];
-  if (!found.length) return info?.problems.length ? info.problems.map((one, at) => h("pre", { key: at }, one)) : h("p", { class: "muted empty" }, "None.");
-  return h("ul", { class: "plain" }, found.map((one, at) => h("li", { key: at }, h("button", { type: "button", class: "plain", onclick: () => document.getElementById(`line-${one.line}`)?.scrollIntoView({ block: "center" }) }, h("b", {}, one.code), one.file ? ` ${one.file}` : "", ` line ${one.line}`), h("span", { class: "block" }, one.message), one.hint ? h("span", { class: "block muted" }, one.hint) : null)));
+  if (!found.length)
+    return info?.problems.length
+      ? info.problems.map((one, at) => h("pre", { key: at }, one))
+      : h("p", { class: "muted empty" }, "None.");
+  return h(
+    "ul",
+    { class: "plain" },
+    found.map((one, at) =>
+      h(
+        "li",
+        { key: at },
+        h(
+          "button",
+          {
+            type: "button",
+            class: "plain",
+            onclick: () => document.getElementById(`line-${one.line}`)?.scrollIntoView({ block: "center" }),
+          },
+          h("b", {}, one.code),
+          one.file ? ` ${one.file}` : "",
+          ` line ${one.line}`,
+        ),
+        h("span", { class: "block" }, prose(one.message)),
+        one.hint ? h("span", { class: "block muted" }, prose(one.hint)) : null,
+      ),
+    ),
+  );
 }
 
 function sender(meta, context) {
   const name = meta?.on.find((one) => !one.includes("*")) ?? "";
-  const data = JSON.stringify(Object.fromEntries((meta?.parameters ?? []).filter((one) => one.required && one.name !== "task").map((one) => [one.name, ""])), null, 2);
+  const data = JSON.stringify(
+    Object.fromEntries(
+      (meta?.parameters ?? []).filter((one) => one.required && one.name !== "task").map((one) => [one.name, ""]),
+    ),
+    null,
+    2,
+  );
   const read = (form) => {
     const given = Object.fromEntries(new FormData(form));
     const { value, problem } = asJson(given.data || "{}", "The data");
@@ -75,9 +185,28 @@ function sender(meta, context) {
     context.state.explained = task ? ((await attempt(() => post("api/explain", task))) ?? null) : null;
     context.draw();
   };
-  return h("form", { class: "form", onsubmit: send },
-    h("label", {}, "Name", h("input", { name: "name", value: name, required: true, class: "mono", spellcheck: "false", autocomplete: "off" })),
+  return h(
+    "form",
+    { class: "form", onsubmit: send },
+    h(
+      "label",
+      {},
+      "Name",
+      h("input", {
+        name: "name",
+        value: name,
+        required: true,
+        class: "mono",
+        spellcheck: "false",
+        autocomplete: "off",
+      }),
+    ),
     h("label", {}, "Data", h("textarea", { name: "data", rows: 6, value: data, class: "mono", spellcheck: "false" })),
-    h("div", { class: "buttons" }, h("button", { type: "button", onclick: explain }, "Explain"), h("button", { class: "primary" }, "Send")));
+    h(
+      "div",
+      { class: "buttons" },
+      h("button", { type: "button", onclick: explain }, "Explain"),
+      h("button", { class: "primary" }, "Send"),
+    ),
+  );
 }
-
