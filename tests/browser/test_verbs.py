@@ -80,12 +80,14 @@ def test_edit_as_json_and_what_is_no_json_is_said_so(look: Looker, server: Serve
 
 
 def test_answer(look: Looker, server: Server) -> None:
-    run = held_run(server, 4)
+    server.request("POST", "/api/breakpoints", b'{"name": "pricing", "on": ["order.new"], "at": "before:call"}')
+    run = server.wait_run(server.send("order.new", size=4, kind="plain"), {"held"})
+    server.request("DELETE", "/api/breakpoints/pricing")
     look.open(f"runs/{run['id']}")
     look.press("answer")
-    look.confirm("Answer", result='"yes"')
+    look.confirm("Answer", result="11")
     eventually(lambda: server.get(f"/api/runs/{run['id']}")["state"] == "done", "done")
-    assert server.entries(run["id"])[0]["result"] == "yes"
+    assert [entry["result"] for entry in server.entries(run["id"]) if entry["name"] == "call"] == [11, 20]
 
 
 def test_drop_asks_before(look: Looker, server: Server) -> None:
@@ -227,7 +229,7 @@ def test_variables_and_secrets(look: Looker, server: Server) -> None:
     page.locator("tr").filter(has_text="colour").get_by_role("button", name="set").click()
     look.confirm("Set", value='{"r": 1}')
     look.told("colour is set")
-    assert server.get("/api/variables/colour")["value"] == {"r": 1}
+    eventually(lambda: server.get("/api/variables/colour")["value"] == {"r": 1}, "set")
     page.locator("tr").filter(has_text="colour").get_by_role("button", name="remove").click()
     look.confirm("Remove")
     look.told("colour is removed")

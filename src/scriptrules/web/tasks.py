@@ -124,19 +124,11 @@ class _Tasks:
             msgspec.structs.replace(filter, cursor=place and f"{letter}{place}") for letter in ("t", "r")
         )
         items: list[shapes.TaskShape | shapes.RunShape] = []
-<<<<<<< HEAD
         if filter.rule is None:
             items += [shapes.task_shape(task) for task in await self._store.tasks(of_tasks)]
         items += [shapes.run_shape(run) for run in await self._store.runs(of_runs)]
         items.sort(key=lambda item: item.id[1:], reverse=True)
         return page(items[: filter.limit], filter.limit)
-=======
-        if filter.rule is None:  # tasks are of no rule
-            items += [shapes.task_shape(task) for task in await self._store.tasks(filter)]
-        items += [shapes.run_shape(run) for run in await self._store.runs(filter)]
-        items.sort(key=lambda item: item.since, reverse=True)
-        return answer(Page(items[: filter.limit]))
->>>>>>> 2947fd4 (The page in a real browser: every page, every verb, live, floods, WCAG AA; hold stops a run at its next entry)
 
     async def _task(self, request: Request) -> Task:
         id = request.path_params["id"]
