@@ -171,7 +171,7 @@ def test_nothing_is_missed_or_repeated_though_the_server_is_killed(server: Serve
 
 def test_a_client_that_reads_nothing_is_dropped_and_harms_nobody() -> None:
     with project() as server:
-        server.config("[server]\nwrite_timeout = 1.0\n")
+        server.config("[server]\nwrite_timeout = 1.0\nread_timeout = 0.5\n")  # neither ends a stream that is read
         server.start()
         slow = socket.create_connection(("127.0.0.1", server.port))
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -190,7 +190,13 @@ def test_a_client_that_reads_nothing_is_dropped_and_harms_nobody() -> None:
 def test_open_streams_end_when_the_server_stops(server: Server) -> None:
     followers = [Follower(server) for _ in range(3)]
     eventually(lambda: _metric(server) == 3, "all follow")
+    server.rule("wait", 'on = "wait"\ndef main():\n    log("here")\n    receive("never")\n')
+    eventually(lambda: any(one["rule"] == "wait" for one in server.get("/api/rules")["items"]), "a rule that waits")
+    run = server.wait_run(server.send("wait"), {"waiting"})["id"]
+    lines = client_of(server).logs(run, follow=True)
+    assert next(lines)["text"] == "here"
     assert server.stop() == 0
+    assert list(lines) == []
     eventually(lambda: all(follower.ended for follower in followers), "every stream has an end")
     assert not [event for event in server.events() if event.get("level") == "error"]
     for follower in followers:

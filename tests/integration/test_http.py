@@ -443,3 +443,16 @@ def test_counts_stay_true_through_failures_retries_and_releases(server: Server) 
         return {"tasks": counts["tasks"], "runs": counts["runs"]} == counted()
 
     eventually(equal, f"{counted()} is what is counted: {server.get('/api/counts')}")
+
+
+def test_who_stops_following_a_log_leaves_nothing_behind(server: Server) -> None:
+    server.rule("patient", 'on = "patient"\ndef main():\n    log("here")\n    receive("never")\n')
+    eventually(lambda: any(one["rule"] == "patient" for one in server.get("/api/rules")["items"]), "active")
+    run = server.wait_run(server.send("patient"), {"waiting"})["id"]
+    for _ in range(5):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        connection.request("GET", f"/api/runs/{run}/logs?follow=1")
+        assert b"here" in connection.getresponse().readline()
+        connection.close()
+    server.request("POST", f"/api/runs/{run}/cancel", b"{}")
+    assert not [event for event in server.events() if event.get("level") == "error"]

@@ -60,7 +60,7 @@ class Feed:
     def __init__(self, store: Store) -> None:
         self.followers = 0
         self._store = store
-        self._closed = False
+        self.closing = asyncio.Event()  # every stream is to end, also those of others
         self._news = asyncio.Event()  # something was committed
         self._moved = asyncio.Event()  # there are new events; another one each time
         self._recent: list[Event] = []
@@ -74,7 +74,7 @@ class Feed:
 
     def close(self) -> None:
         """End the streams of all who follow; their clients come back to the next server."""
-        self._closed = True
+        self.closing.set()
         if self._reader is not None:
             self._reader.cancel()
         self._moved.set()
@@ -86,7 +86,7 @@ class Feed:
             after: the position that the client has come to; None: it begins now.
             wanted: which of them.
         """
-        if self._closed:
+        if self.closing.is_set():
             return
         self.followers += 1
         if self.followers == 1:
@@ -110,7 +110,7 @@ class Feed:
             at = last
         yield b"id: %d\n\n" % at
         told = clock.monotonic()
-        while not self._closed:
+        while not self.closing.is_set():
             moved = self._moved
             events = await self._after(at)
             if events and events[0].position > at + 1 and (kept := (await patiently(self._store.happenings))[0]) > at:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -111,9 +112,23 @@ class _Runs:
 
     async def _lines(self, run: str, follow: bool) -> AsyncIterator[bytes]:
         """The lines of a run's log and of its executions, one JSON object each."""
-        async with contextlib.aclosing(self._supervisor.log_of(run, follow)) as lines:
-            async for line in lines:
-                yield msgspec.json.encode(line) + b"\n"
+        ended = asyncio.ensure_future(self._supervisor.feed.closing.wait())
+        try:
+            async with contextlib.aclosing(self._supervisor.log_of(run, follow)) as lines:
+                while True:
+                    upcoming = asyncio.ensure_future(anext(lines, None))
+                    try:
+                        await asyncio.wait({upcoming, ended}, return_when=asyncio.FIRST_COMPLETED)
+                    finally:
+                        if not upcoming.done():  # the server stops, or the client has gone
+                            upcoming.cancel()
+                            await asyncio.wait({upcoming})
+                    line = None if upcoming.cancelled() else upcoming.result()
+                    if line is None:
+                        return
+                    yield msgspec.json.encode(line) + b"\n"
+        finally:
+            ended.cancel()
 
     async def _run(self, request: Request) -> Run:
         id = request.path_params["id"]

@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 BACKLOG = 1024
 GC_THRESHOLD = (50_000, 20, 50)  # tasks are made of many small objects; the default spends a sixth of the time on them
+KEEP_ALIVE = 30  # seconds that an idle connection is kept, longer than a busy client pauses
 GRACE = 5  # seconds for requests under way when the server stops
 
 
@@ -72,6 +73,7 @@ async def _serve(config: Config, listening: Callable[[str], None]) -> None:
                 server_header=False,
                 proxy_headers=False,
                 timeout_graceful_shutdown=GRACE,
+                timeout_keep_alive=KEEP_ALIVE,
             )
         )
         gc.freeze()  # what is there now stays
