@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -332,3 +333,35 @@ def test_a_rule_that_is_edited_while_breakpoints_are_asked_about_it_is_cut_by_wh
     held, done = ({run["digest"] for run in states if run["state"] == state} for state in ("held", "done"))
     assert not held & done
     post(server, "/api/bulk/drop", name="edited")
+
+
+def test_a_run_that_is_retried_in_the_moment_in_which_it_fails_goes_on_once(server: Server) -> None:
+    server.request("PUT", "/api/variables/mode", b'{"value": "bad"}')
+    text = """on = "failing"
+def main():
+    sleep(0.01)
+    if load("mode") == "bad":
+        raise ValueError("bad")
+    emit("leaf", n=1)
+    sleep(0.01)
+    emit("leaf", n=2)
+"""
+    rule(server, "failing", text)
+    ids = server.send_many([{"name": "failing", "data": {}} for _ in range(16)])
+    runs = [server.wait_run(id, {"failed"})["id"] for id in ids]
+    end = time.monotonic() + 2
+
+    def retry(run: str) -> None:
+        while time.monotonic() < end:
+            with suppress(Problem):
+                go_on(server, run, "retry")
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(retry, runs))
+    server.request("PUT", "/api/variables/mode", b'{"value": "good"}')
+    for id in ids:
+        if server.wait_task(id)["state"] == "failed":
+            go_on(server, id, "retry")
+        server.wait_run(id, {"done"})
+        assert [leaf["data"]["n"] for leaf in server.all("tasks", parent=server.run_of(id)["id"])] == [2, 1]
+    assert not [event for event in server.events() if event["event"] in ("supervisor.bug", "asyncio.bug")]

@@ -17,7 +17,7 @@ import structlog
 from scriptrules import journal
 from scriptrules.clock import Clock
 from scriptrules.errors import NotFound
-from scriptrules.model import ENTRY_FINAL, Failure, Run, RunState, Task, TaskState
+from scriptrules.model import ENTRY_FINAL, RUN_FINAL, Failure, Run, RunState, Task, TaskState
 from scriptrules.sandbox import wire
 from scriptrules.sandbox.pool import Pool
 from scriptrules.sightings import Generated
@@ -180,7 +180,7 @@ class Driver:
                 case Cancel():
                     self._background.spawn(self.cancel_quietly(effect.id))
         self.offer([task for task in decision.tasks if task.state is TaskState.NEW])
-        if decision.ended:
+        if decision.ended and live.run.state in RUN_FINAL and not live.uncommitted:  # else it was retried meanwhile
             self._live.remove(live)
         else:
             self.waits(live.run)
