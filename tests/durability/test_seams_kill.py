@@ -256,6 +256,8 @@ def check(server: Server, chaos: Chaos) -> None:
     forks = {json.loads(detail)["fork"] for detail in audited(server, "fork")}
     own = Counter((run["task"], run["rule"]) for run in runs if run["id"] not in forks)
     assert set(own.values()) == {1}, [pair for pair, count in own.items() if count > 1]
+    emitted = Counter(task["parent"] for task in tasks if task["name"] == "after")
+    assert not [run for run in runs if emitted[run["id"]] > run["attempt"]], "none emits twice what it emits once"
     ran = {run["task"] for run in runs}
     for task in tasks:
         if task["state"] in ("done", "failed"):
