@@ -456,3 +456,14 @@ def test_who_stops_following_a_log_leaves_nothing_behind(server: Server) -> None
         connection.close()
     server.request("POST", f"/api/runs/{run}/cancel", b"{}")
     assert not [event for event in server.events() if event.get("level") == "error"]
+
+
+def test_positions_that_no_store_can_have_are_refused(server: Server) -> None:
+    server.wait_task(server.send("echo", n=1))
+    run = server.all("runs")[0]
+    for path in ("/api/audit?cursor=", f"/api/runs/{run['id']}/logs?after="):
+        for position in ("-1", str(2**63), "9" * 40):
+            with pytest.raises(Problem) as problem:
+                server.get(f"{path}{position}")
+            assert problem.value.status == 400
+        server.get(f"{path}{2**63 - 1}")

@@ -15,7 +15,7 @@ from scriptrules.supervisor.exclusive import Exclusive
 from scriptrules.supervisor.verbs import Ask
 from scriptrules.web.answers import Page, answer
 from scriptrules.web.operations import Operation, Site
-from scriptrules.web.requests import ANONYMOUS, Limit, decode_body, read_body, read_moment, read_query, who_of
+from scriptrules.web.requests import ANONYMOUS, Limit, Position, decode_body, read_body, read_moment, read_query, who_of
 
 Json = msgspec.Raw
 Fields = dict[str, object]
@@ -69,7 +69,7 @@ class BulkIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class AuditQuery(msgspec.Struct, frozen=True):
     thing: str | None = None  # a task, a run, a breakpoint
-    cursor: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    cursor: Position | None = None
     limit: Limit = 50
 
 

@@ -14,6 +14,7 @@ from scriptrules.web.access import identity_of
 ANONYMOUS = "somebody"
 LIMIT_DEFAULT, LIMIT_MAX = 50, 1000
 
+Position = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # in what only grows; a store can have no other
 Limit = Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)]
 Moment = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 Query = TypeVar("Query", bound=msgspec.Struct)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Annotated
 
 import msgspec
 from starlette.requests import Request
@@ -16,7 +15,7 @@ from scriptrules.model import Run
 from scriptrules.supervisor import shapes
 from scriptrules.web.answers import NDJSON, Page, answer, page
 from scriptrules.web.operations import Operation, Site
-from scriptrules.web.requests import LIMIT_MAX, Limit, ListQuery, filter_of, read_query
+from scriptrules.web.requests import LIMIT_MAX, Limit, ListQuery, Position, filter_of, read_query
 
 
 class RunsQuery(ListQuery, frozen=True):
@@ -42,7 +41,7 @@ class SourceShape(msgspec.Struct, frozen=True):
 class LogsQuery(msgspec.Struct, frozen=True):
     follow: bool = False  # answer NDJSON, a line at a time, until the run has ended
     whole: bool = False  # answer NDJSON: what there is now, with all that executions have written
-    after: Annotated[int, msgspec.Meta(ge=0)] = 0  # the `next` of the part before
+    after: Position = 0  # the `next` of the part before
     limit: Limit = LIMIT_MAX
 
 
