@@ -453,3 +453,20 @@ def test_check_looks_at_the_files_of_breakpoints_too(server: Server) -> None:
     found = [(one["file"], one["code"]) for one in json.loads(ended.stdout)["items"]]
     assert ("breakpoints/wrong.py", "SR322") in found
     assert not [file for file, _ in found if file == "breakpoints/right.py"]
+
+
+def test_a_run_that_is_told_to_hold_stops_at_its_next_entry_even_after_a_kill(server: Server) -> None:
+    server.rule("slow", 'on = "slow"\ndef main(n):\n    sleep(n)\n    emit("slept")\n    return 1\n')
+    eventually(lambda: any(one["rule"] == "slow" for one in server.get("/api/rules")["items"]), "active")
+    run = server.wait_run(server.send("slow", n=4), {"waiting"})["id"]
+    post(server, f"/api/runs/{run}/hold", who="ada")
+    server.kill()
+    server.start()
+    held = eventually(lambda: next(iter(server.all("runs", state="held")), None), "held")
+    assert (held["id"], reason(held)) == (run, "step")
+    assert server.all("tasks", name="slept") == []
+    with pytest.raises(Problem, match="held already"):
+        post(server, f"/api/runs/{run}/hold")
+    post(server, f"/api/runs/{run}/resume")
+    eventually(lambda: server.get(f"/api/runs/{run}")["state"] == "done", "done")
+    assert len(server.all("tasks", name="slept")) == 1

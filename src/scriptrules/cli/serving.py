@@ -33,7 +33,7 @@ def serve_command(
         elsewhere = "" if address == DEFAULT_URL else f"SCRIPTRULES_URL={address} "
         say(
             f"scriptrules serves {address} with the rules in {os.path.relpath(settings.rules_dir)}/. "
-            f"Next: {elsewhere}scriptrules send NAME field=value --wait. Ctrl-C ends it."
+            f"Open {address}/ in a browser. Next: {elsewhere}scriptrules send NAME field=value --wait. Ctrl-C ends it."
         )
 
     serve(settings, listening)

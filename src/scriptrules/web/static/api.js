@@ -9,6 +9,8 @@ export class Problem extends Error {
   }
 }
 
+const FROM_HERE = { "x-scriptrules": "page" }; // no page of another site can send it with a session
+
 export const url = (path) => new URL(path, document.baseURI).href;
 
 async function ask(method, path, body, signal) {
@@ -18,7 +20,10 @@ async function ask(method, path, body, signal) {
       method,
       signal,
       credentials: "same-origin",
-      headers: body === undefined ? {} : { "content-type": "application/json" },
+      headers: {
+        ...(method === "GET" ? {} : FROM_HERE),
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+      },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch (error) {

@@ -4,9 +4,9 @@
 
 import { h, render, framed } from "./dom.js";
 import * as live from "./live.js";
-import { Problem, post } from "./api.js";
+import { Problem, get, post, remove, who } from "./api.js";
 import { to } from "./format.js";
-import { listKeys, toast } from "./parts.js";
+import { askFor, attempt, listKeys, toast } from "./parts.js";
 import now from "./pages/now.js";
 import tasks from "./pages/tasks.js";
 import task from "./pages/task.js";
@@ -207,6 +207,7 @@ function askForToken(context) {
       await post("api/session", { token: new FormData(event.target).get("token").trim() });
       leave();
       show();
+      showSession();
     } catch (problem) {
       toast(problem.message, "bad");
     }
@@ -235,7 +236,37 @@ function askForToken(context) {
       h("button", { class: "primary" }, "Sign in"),
     ),
   );
+  main.setAttribute("aria-busy", "false");
   main.querySelector("input").focus();
+}
+
+// Who asks: by token, or whoever they say they are where there are none.
+async function showSession() {
+  const box = document.querySelector(".about");
+  const session = await get("api/session").catch(() => null);
+  if (!session) return;
+  const sign = async () => {
+    await attempt(() => remove("api/session"));
+    location.reload();
+  };
+  const name = async () => {
+    const given = await askFor("Who are you?", [["who", "Name", { value: who() }]], {
+      submit: "Save",
+      note: "It stands in the audit beside what you do. This server has no tokens, so it is taken on trust.",
+    });
+    if (given) localStorage.setItem("scriptrules.who", given.who.trim());
+    showSession();
+  };
+  render(
+    box,
+    h("span", { class: "block" }, `scriptrules ${box.dataset.version}`),
+    session.tokens
+      ? session.name && [
+          h("span", { class: "block" }, `${session.name}, ${session.role}`),
+          h("button", { type: "button", class: "plain", onclick: sign }, "Sign out"),
+        ]
+      : h("button", { type: "button", class: "plain", onclick: name }, `You: ${who() || "somebody"}`),
+  );
 }
 
 // ---- what is around it
@@ -295,4 +326,5 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 });
 window.addEventListener("hashchange", show);
 showTheme();
+showSession();
 show();

@@ -121,7 +121,7 @@ export default {
       task
         ? h(
             "p",
-            { class: "note", key: "way" },
+            { class: "note info", key: "way" },
             "The way of ",
             h("a", { href: to("tasks", task.id) }, `${task.name} ${task.id}`),
             " is drawn in the accent colour. ",

@@ -144,7 +144,7 @@ export const plugins = {
       [
         ["Plugin", "name", (one) => one.name],
         ["", "", (one) => health(!one.problem, "failed", one.problem ? "left out" : "in use")],
-        ["Functions", "mono", (one) => words(one.functions)],
+        ["Functions", "mono grow", (one) => words(one.functions)],
         ["Executors", "mono", (one) => words(one.executors)],
         ["Job types", "mono wide", (one) => words(one.job_types)],
         ["Sources", "mono wide", (one) => words([...one.sources, ...one.task_sources])],
