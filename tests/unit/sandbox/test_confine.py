@@ -330,8 +330,8 @@ def test_a_worker_keeps_one_descriptor_and_nothing_of_the_machine(run: Run) -> N
 
 
 ALONE = {
-    "_landlock": ["open('/etc/passwd')", "os.listdir('/')", "os.kill(os.getppid(), 0)", "os.mkdir('/tmp/x')",
-                  "import socket; socket.create_connection(('127.0.0.1', 9))"],
+    "_landlock": ["open('/etc/passwd')", "os.listdir('/')", "os.kill(os.getppid(), 0)",
+                  "os.mkdir(f'/tmp/{os.getpid()}-wall')", "import socket; socket.create_connection(('127.0.0.1', 9))"],
     "_refuse_executable_memory": ["import mmap; mmap.mmap(-1, 4096, prot=7)"],
     "_freeze_privileges": ["if confine._LIBC.prctl(3, 0, 0, 0, 0) == 0: raise PermissionError  # not dumpable"],
     "_drop_capabilities": ["os.chroot('/')", "os.setuid(5)"],
