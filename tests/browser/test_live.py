@@ -215,8 +215,24 @@ def _flood(server: Server, seconds: int) -> None:
         time.sleep(max(0.0, 0.2 - (time.monotonic() - began)))
 
 
-def test_every_page_is_drawn_soon_with_100_000_tasks(full: Server, context: BrowserContext) -> None:
+DRAWN = """async route => {
+  const began = performance.now();
+  const changed = new Promise(done => addEventListener("hashchange", done, {once: true}));
+  location.hash = "#/" + route;
+  await changed;
+  const main = document.getElementById("main");
+  while (!main.querySelector("h1") || main.getAttribute("aria-busy") !== "false")
+    await new Promise(done => setTimeout(done, 1));
+  return (performance.now() - began) / 1000;
+}"""
+
+
+def test_each_page_is_drawn_at_once_with_100_000_tasks(full: Server, context: BrowserContext) -> None:
     look = Looker(context.new_page(), full)
-    for route in routes(full).values():
-        look.open(route)
+    page = look.open("nowhere")
+    best: dict[str, float] = {}
+    for _ in range(3):
+        for name, route in routes(full).items():
+            best[name] = min(best.get(name, 9.0), page.evaluate(DRAWN, route))
+    assert {name: took for name, took in best.items() if took > QUICK} == {}
     assert look.errors == []

@@ -8,6 +8,7 @@ them the policy below can forbid all that a hostile task name might smuggle in.
 from __future__ import annotations
 
 from importlib import resources
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
@@ -37,12 +38,14 @@ PAGES = (  # route and title, in groups
 def routes() -> list[BaseRoute]:
     """The shell at the root, and beside it what it is made of."""
     templates = Environment(loader=PackageLoader("scriptrules.web"), autoescape=True, undefined=StrictUndefined)
-    shell = templates.get_template("page.html").render(version=__version__, pages=PAGES)
+    static = Path(str(resources.files("scriptrules.web").joinpath("static")))
+    modules = sorted(path.relative_to(static.parent).as_posix() for path in static.rglob("*.js"))
+    preload = [module for module in modules if module != "static/theme.js"]  # all at once, not one after the other
+    shell = templates.get_template("page.html").render(version=__version__, pages=PAGES, preload=preload)
 
     async def page(_: Request) -> Response:
         return HTMLResponse(shell, headers=HEADERS)
 
-    static = str(resources.files("scriptrules.web").joinpath("static"))
     return [Route("/", page, methods=["GET"]), Mount("/static", _Static(directory=static))]
 
 

@@ -76,6 +76,7 @@ function show() {
   }
   leave();
   if (!part) {
+    main.setAttribute("aria-busy", "false");
     render(
       main,
       h("h1", {}, "Nothing here"),
