@@ -69,7 +69,7 @@ function show() {
       link.scrollIntoView({ block: "nearest", inline: "center" });
     } else link.removeAttribute("aria-current");
   }
-  if (shown?.part === part && shown.id === id && part) {
+  if (part && shown?.part === part && shown.id === id) {
     shown.query = query;
     shown.reload();
     return;
