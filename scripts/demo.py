@@ -100,7 +100,7 @@ def show(address: str) -> int:
     prefix = "" if address.endswith(f":{PORT}") else f"SCRIPTRULES_URL={address} "
     say(
         f"""
-The server is at {address}. Try, in another terminal:
+The server is at {address}: open it in a browser. Or try, in another terminal:
   {prefix}{command} send disk.usage mount=/ percent:=91 --wait
   {prefix}{command} tasks                   every task; then `task ID --tree`, `runs`, `show RUN`, `logs RUN`
   edit rules/uploads/verify.py and send again: it is active once saved

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from looking import HOSTILE, Looker, routes
-from serving import Server, eventually
+from serving import Server, eventually, project
 
 pytestmark = pytest.mark.browser
 AXE = resources.files("axe_playwright_python").joinpath("axe.min.js")
@@ -300,3 +300,23 @@ def test_squiggles_stand_under_what_is_wrong(look: Looker, server: Server) -> No
     page = look.open("rules/broken")
     page.locator(".squiggle").first.wait_for()
     assert "".join(page.locator(".squiggle").all_inner_texts()) == '"é" is x'
+
+
+def test_the_page_is_there_with_and_without_the_path_of_a_proxy() -> None:
+    with project() as server:
+        server.config('[server]\nroot_path = "/tools/rules"\n')
+        server.start()
+        for prefix in ("", "/tools/rules"):
+            for path in ("/", "/static/app.js", "/static/pages/now.js"):
+                assert status(server, prefix + path) == 200
+            for path in ("/static/nothing.js", "/static/../pages.py", "/static/%2e%2e/pages.py", "/static/"):
+                assert status(server, prefix + path) == 404
+
+
+def status(server: Server, path: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.status

@@ -13,9 +13,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
 
 from scriptrules import __version__
 
@@ -35,7 +34,7 @@ PAGES = (  # route and title, in groups
 )
 
 
-def routes() -> list[BaseRoute]:
+def routes() -> list[Route]:
     """The shell at the root, and beside it what it is made of."""
     templates = Environment(loader=PackageLoader("scriptrules.web"), autoescape=True, undefined=StrictUndefined)
     static = Path(str(resources.files("scriptrules.web").joinpath("static")))
@@ -46,11 +45,12 @@ def routes() -> list[BaseRoute]:
     async def page(_: Request) -> Response:
         return HTMLResponse(shell, headers=HEADERS)
 
-    return [Route("/", page, methods=["GET"]), Mount("/static", _Static(directory=static))]
+    files = StaticFiles(directory=static)
 
-
-class _Static(StaticFiles):
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        answer = await super().get_response(path, scope)
+    async def part(request: Request) -> Response:
+        answer = await files.get_response(request.path_params["path"], request.scope)
         answer.headers.update(HEADERS)
         return answer
+
+    # A mount would find nothing where a proxy has taken `root_path` off.
+    return [Route("/", page, methods=["GET"]), Route("/static/{path:path}", part, methods=["GET"])]
