@@ -31,7 +31,7 @@ def test_resume(look: Looker, server: Server) -> None:
     look.open(f"runs/{run['id']}")
     look.press("resume")
     look.sees("done")
-    assert server.get(f"/api/runs/{run['id']}")["state"] == "done"
+    eventually(lambda: server.get(f"/api/runs/{run['id']}")["state"] == "done", "done")
 
 
 def test_step_then_resume(look: Looker, server: Server) -> None:
@@ -108,7 +108,7 @@ def test_cancel(look: Looker, server: Server) -> None:
     look.press("cancel")
     look.confirm("cancel")
     look.sees("cancelled")
-    assert server.get(f"/api/runs/{run['id']}")["state"] == "cancelled"
+    eventually(lambda: server.get(f"/api/runs/{run['id']}")["state"] == "cancelled", "cancelled")
 
 
 def test_retry_with_the_newest_source(look: Looker, server: Server) -> None:
