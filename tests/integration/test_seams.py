@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -365,3 +367,14 @@ def main():
         server.wait_run(id, {"done"})
         assert [leaf["data"]["n"] for leaf in server.all("tasks", parent=server.run_of(id)["id"])] == [2, 1]
     assert not [event for event in server.events() if event["event"] in ("supervisor.bug", "asyncio.bug")]
+
+
+def test_a_new_task_that_nobody_has_told_of_is_found_in_the_store(server: Server) -> None:
+    rule(server, "untold", 'on = "untold"\ndef main(n):\n    return n\n')
+    id = server.send("other.name")
+    server.wait_task(id)
+    with contextlib.closing(sqlite3.connect(server.folder / ".scriptrules" / "state.db", timeout=30)) as store:
+        store.execute("UPDATE tasks SET name = 'untold', data = ?, state = 'new' WHERE id = ?", (b'{"n": 3}', id))
+        store.commit()
+    assert server.wait_task(id, {"done"})["name"] == "untold"
+    eventually(lambda: any(event.get("event") == "matching.found_late" for event in server.events()), "a word of it")
