@@ -412,6 +412,9 @@ class Matcher:
         self._claimed.discard(task.id)
         self._observers.task(task)
         if task.state is TaskState.NEW:
+            self._decided.discard(
+                task.id
+            )  # a look into the store that has begun is to find it, if nobody takes it here
             self.offer([task])
         elif self._behind:
             self.refill()
