@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import json
-import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scriptrules import config
+from scriptrules.model import TaskState
+from scriptrules.plugins.manager import Plugins
+from scriptrules.store.memory import MemoryStore
+from scriptrules.store.protocol import Change, Committed
+from scriptrules.supervisor.supervisor import Supervisor
+from scriptrules.supervisor.verbs import Ask
 from serving import Problem, Server, appending_program, eventually, project
 
 
@@ -369,12 +376,52 @@ def main():
     assert not [event for event in server.events() if event["event"] in ("supervisor.bug", "asyncio.bug")]
 
 
-def test_a_new_task_that_nobody_has_told_of_is_found_in_the_store(server: Server) -> None:
-    rule(server, "untold", 'on = "untold"\ndef main(n):\n    return n\n')
-    id = server.send("other.name")
-    server.wait_task(id)
-    with contextlib.closing(sqlite3.connect(server.folder / ".scriptrules" / "state.db", timeout=30)) as store:
-        store.execute("UPDATE tasks SET name = 'untold', data = ?, state = 'new' WHERE id = ?", (b'{"n": 3}', id))
-        store.commit()
-    assert server.wait_task(id, {"done"})["name"] == "untold"
-    eventually(lambda: any(event.get("event") == "matching.found_late" for event in server.events()), "a word of it")
+class LookedAtMeanwhile(MemoryStore):
+    """A store in which somebody begins to look for new tasks in the very moment in which one is released."""
+
+    look: Callable[[], None]
+
+    def submit(self, change: Change, then: Callable[[Committed], None]) -> None:
+        def durable(committed: Committed) -> None:
+            if any(move.state is TaskState.NEW for move in change.moves):
+                self.look()
+            then(committed)
+
+        super().submit(change, durable)
+
+
+def test_a_task_that_is_released_while_somebody_begins_to_look_is_in_somebodys_hands(tmp_path: Path) -> None:
+    async def scenario() -> str:
+        (tmp_path / "rules").mkdir()
+        (tmp_path / "rules" / "free.py").write_text('on = "free"\ndef main():\n    pass\n')
+        (tmp_path / config.FILE).write_text('[store]\nurl = "memory:"\n[sandbox]\nworkers = 1\n')
+        store = LookedAtMeanwhile()
+        supervisor = Supervisor(config.load(tmp_path, environ={}), store, Plugins(None), watch=False)
+        matcher = supervisor.matcher
+
+        def look() -> None:
+            matcher._behind = True  # as where another task was let go of just now
+            matcher.refill()
+
+        store.look = look
+        await supervisor.start()
+        try:
+            await supervisor.verbs.set_breakpoint("all", ["free"], "task", None, Ask("break", "ann"))
+            (sent,) = await supervisor.ingest([("free", b"{}", None)])
+            await _reaches(store, sent.id, TaskState.HELD)
+            await supervisor.verbs.resume(sent.id, Ask("resume", "ann"))
+            return await _reaches(store, sent.id, TaskState.DONE)
+        finally:
+            await supervisor.close()
+
+    assert asyncio.run(scenario()) == "done"
+
+
+async def _reaches(store: MemoryStore, id: str, state: TaskState) -> str:
+    """The state of a task once it is this one, or after a while."""
+    for _ in range(500):
+        task = await store.task(id)
+        if task is not None and task.state is state:
+            break
+        await asyncio.sleep(0.02)
+    return str(task and task.state)

@@ -6,7 +6,6 @@ order when there is room. So a flood of tasks costs disk and not memory.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
@@ -36,7 +35,6 @@ from scriptrules.supervisor.transitions import Cut
 log = structlog.get_logger(__name__)
 
 MATCHING_MAX = 5_000  # tasks in memory on their way through matching; further ones wait in the store
-LOOK_INTERVAL = 5.0  # seconds between two looks for what nobody has told of
 TRIES_MAX = 3  # times that a task is matched again after workers died for no reason that is known
 replace = msgspec.structs.replace
 
@@ -88,7 +86,6 @@ class Matcher:
         self._claimed: set[str] = set()  # tasks that somebody is about to move, so that they are not matched
         self._behind = True  # tasks in state new are in the store that are not in memory
         self._reading = False
-        self._found = 0  # tasks that the last look into the store has taken up
 
     def offer(self, tasks: Iterable[Task]) -> None:
         """Have durable tasks matched, as far as there is room; the rest is found in the store later."""
@@ -112,22 +109,9 @@ class Matcher:
             self._reading = True
             self._background.spawn(self._read_new())
 
-    async def keep_looking(self) -> None:
-        """Find what was left in the store though nobody has told of it: late, and with a word of that."""
-        while True:
-            await asyncio.sleep(LOOK_INTERVAL)
-            if self._matching or self._reading or self._claimed:
-                continue
-            late = not self._behind
-            self.refill()
-            await asyncio.sleep(LOOK_INTERVAL)
-            if late and self._found:
-                log.warning("matching.found_late", tasks=self._found)
-
     async def _read_new(self) -> None:
         try:
             self._behind = False  # whoever is not offered from here on sets it again
-            self._found = 0
             tasks = await patiently(lambda: self._store.new_tasks("", 2 * MATCHING_MAX))
             if len(tasks) == 2 * MATCHING_MAX:
                 self._behind = True
@@ -140,7 +124,6 @@ class Matcher:
                         self._behind = True
                         break
                     self._take(Passage(task))
-                    self._found += 1
         finally:
             self._reading = False
             self._decided.clear()
@@ -412,9 +395,7 @@ class Matcher:
         self._claimed.discard(task.id)
         self._observers.task(task)
         if task.state is TaskState.NEW:
-            self._decided.discard(
-                task.id
-            )  # a look into the store that has begun is to find it, if nobody takes it here
+            self._decided.discard(task.id)  # a look that has begun is to find it, if nobody takes it here
             self.offer([task])
         elif self._behind:
             self.refill()

@@ -172,7 +172,6 @@ class Supervisor:
             await self.close()
             raise
         self.retention.start()
-        self._background.spawn(self.matcher.keep_looking())
         self.ready = True
 
     async def close(self) -> None:
