@@ -29,7 +29,7 @@ bench:
 
 soak:
 	@scripts/setup test
-	@$(BIN)/pytest -m soak $(ARGS)
+	@$(BIN)/pytest -m soak --timeout 3600 $(ARGS)
 
 format:
 	@scripts/setup test

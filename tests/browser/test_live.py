@@ -224,13 +224,17 @@ def _flood(server: Server, seconds: int) -> None:
 
 
 DRAWN = """async route => {
-  const began = performance.now();
-  const changed = new Promise(done => addEventListener("hashchange", done, {once: true}));
-  location.hash = "#/" + route;
-  await changed;
   const main = document.getElementById("main");
-  while (!main.querySelector("h1") || main.getAttribute("aria-busy") !== "false")
-    await new Promise(done => setTimeout(done, 1));
+  const draw = async route => {
+    const changed = new Promise(done => addEventListener("hashchange", done, {once: true}));
+    location.hash = "#/" + route;
+    await changed;
+    while (!main.querySelector("h1") || main.getAttribute("aria-busy") !== "false")
+      await new Promise(done => setTimeout(done, 1));
+  };
+  await draw("nothing/" + performance.now());  // from elsewhere, because to go where one is changes nothing
+  const began = performance.now();
+  await draw(route);
   return (performance.now() - began) / 1000;
 }"""
 

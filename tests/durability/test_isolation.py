@@ -73,6 +73,7 @@ def _prepare(server: Server) -> None:
     server.start()
 
 
+@pytest.mark.timeout(4 * PATIENCE)
 def test_fifty_hostile_runs_beside_a_thousand_honest_ones_fail_alone() -> None:
     with project() as server:
         _prepare(server)

@@ -79,6 +79,7 @@ def _installed(version: str, python: str, identity: str) -> Path:
     return inside
 
 
+@pytest.mark.timeout(1000)
 def test_the_corpora_end_the_same_way_on_another_python(capsys: pytest.CaptureFixture[str]) -> None:
     other = _other()
     if other is None:
