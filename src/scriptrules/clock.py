@@ -58,17 +58,3 @@ def cpu_seconds_of(pid: int) -> float | None:
         return _time.clock_gettime((~pid << 3) | 2)
     except (OSError, OverflowError):
         return None
-
-
-class FakeClock:
-    """A clock for tests: it stands still until it is told to jump."""
-
-    def __init__(self, start: int = 1_700_000_000 * SECOND) -> None:
-        self.at = start
-
-    def __call__(self) -> int:
-        return self.at
-
-    def jump(self, seconds: float) -> None:
-        """Move `seconds` ahead (or back)."""
-        self.at += int(seconds * SECOND)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from scriptrules.clock import FakeClock
+from fakeclock import FakeClock
 from scriptrules.errors import ConfigError, HostUnavailable, InvalidRequest, PolicyRefused
 from scriptrules.executors import launcher
 from scriptrules.executors.process import ProcessExecutor, make, scriptrules_executors

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from fakeclock import FakeClock
 from scriptrules import clock, config
-from scriptrules.clock import FakeClock
 from scriptrules.errors import ConfigError
 from scriptrules.model import Task
 from scriptrules.plugins.manager import Plugins

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from scriptrules import clock
+from fakeclock import FakeClock
 from scriptrules.errors import KeyConflict, StoreInUse, StoreUnavailable
 from scriptrules.model import (
     Control,
@@ -988,7 +988,7 @@ def test_what_is_outstanding_is_found_without_looking_at_what_is_over(query: str
 
 def test_json_lists_are_bound_as_one_parameter_however_long_they_are(tmp_path: Path) -> None:
     async def body(store: Store) -> None:
-        new_id = Ids(clock.FakeClock())
+        new_id = Ids(FakeClock())
         many = [task(new_id("t"), key=f"key {number}") for number in range(40_000)]  # SQLite binds 32,766 at most
         assert sum(one.new for one in await store.ingest(many)) == 40_000
         assert sum(one.new for one in await store.ingest(many)) == 0

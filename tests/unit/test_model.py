@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scriptrules.clock import SECOND, FakeClock
+from fakeclock import FakeClock
+from scriptrules.clock import SECOND
 from scriptrules.model import (
     ENTRY_FINAL,
     NAME,

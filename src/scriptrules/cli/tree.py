@@ -93,11 +93,6 @@ def tasks_of(tree: TreeJson) -> Iterator[TaskJson]:
             yield from tasks_of(child)
 
 
-def has_failed(tree: TreeJson) -> bool:
-    """Whether any task of a tree has failed, or was cancelled."""
-    return any(task["state"] in ("failed", "cancelled") for task in tasks_of(tree))
-
-
 def held_in(tree: TreeJson) -> Iterator[str]:
     """A sentence for each thing that is held: what, why, and the way out."""
     if tree["task"]["state"] == "held":

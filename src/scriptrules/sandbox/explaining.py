@@ -24,8 +24,6 @@ PARTS_MAX = 50
 SHOWN = 200  # characters of a value
 _PARTS = "EXPLAINED_PARTS"  # the rule cannot see it: it is compiled for the explanation only
 
-Part = tuple[str, int]  # source text, depth
-
 
 def explain(
     make: Callable[[], ast.Module],

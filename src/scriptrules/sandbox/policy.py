@@ -14,7 +14,7 @@ import difflib
 import warnings
 from collections.abc import Callable
 from types import CodeType
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import msgspec
 
@@ -316,26 +316,10 @@ def _translate(error: Exception) -> Rejected:
     return _rejected("SR101", f"the source is no text that Python can read ({type(error).__name__})")
 
 
-def _compile(make: Callable[[], Any], filename: str, mode: Literal["exec", "eval"]) -> tuple[CodeType, Any]:
-    """Compile a tree that is made twice: one is rewritten, the other stays as its author knows it."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            original = make()
-            bound = _survey(original)
-            tree = make()
-            _refuse_violations(tree, bound)
-            return compile(tree, filename, mode, dont_inherit=True), original
-    except Rejected:
-        raise
-    except Exception as error:
-        raise _translate(error) from None
-
-
-def _parse(source: str, filename: str, mode: Literal["exec", "eval"]) -> Any:
+def _parse(source: str, filename: str) -> ast.Module:
     if len(source) > MAX_SOURCE:
         raise _rejected("SR102", f"the source has more than {MAX_SOURCE} characters")
-    return ast.parse(source, filename, mode)
+    return ast.parse(source, filename)
 
 
 def _refuse_violations(tree: ast.AST, bound: frozenset[str]) -> None:
@@ -361,14 +345,14 @@ def compile_source(source: str, filename: str) -> Compiled:
     Raises:
         Rejected: the text is no acceptable rule; nothing else is ever raised.
     """
-    return compile_tree(lambda: _parse(source, filename, "exec"), filename)
+    return compile_tree(lambda: _parse(source, filename), filename)
 
 
 def compile_tree(make: Callable[[], ast.Module], filename: str) -> Compiled:
     """Compile a rule that is a syntax tree already.
 
     Args:
-        make: gives the tree, a new one each time.
+        make: gives the tree, a new one each time: one is rewritten, the other stays as its author knows it.
         filename: what tracebacks show.
 
     Returns:
@@ -377,21 +361,15 @@ def compile_tree(make: Callable[[], ast.Module], filename: str) -> Compiled:
     Raises:
         Rejected: the tree is no acceptable rule; nothing else is ever raised.
     """
-    code, tree = _compile(make, filename, "exec")
-    return Compiled(code, tree)
-
-
-def compile_expression(text: str, filename: str) -> CodeType:
-    """Compile a filter, an expression in which `task` and `entry` are names.
-
-    Args:
-        text: the expression.
-        filename: what tracebacks show.
-
-    Returns:
-        Code for `eval(code, {"__builtins__": …, "task": …})`; the globals must be a dict of their own.
-
-    Raises:
-        Rejected: the text is no acceptable expression; nothing else is ever raised.
-    """
-    return _compile(lambda: _parse(text.strip(), filename, "eval"), filename, "eval")[0]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            original = make()
+            bound = _survey(original)
+            tree = make()
+            _refuse_violations(tree, bound)
+            return Compiled(compile(tree, filename, "exec", dont_inherit=True), original)
+    except Rejected:
+        raise
+    except Exception as error:
+        raise _translate(error) from None

@@ -21,7 +21,6 @@ _STATES = {  # of tasks and of runs that a verb is for
     "retry": ((), ("failed",)),
 }
 _STATES_OF_RUNS = {**_STATES, "cancel": ((), ("queued", "running", "waiting", "held"))}  # where a rule is named
-VERBS = tuple(_STATES)
 
 
 class Selection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-import msgspec
 import structlog
 
 from scriptrules import journal
@@ -37,10 +36,8 @@ from scriptrules.supervisor.variables import Variables
 
 log = structlog.get_logger(__name__)
 
-SUSPECTED_MAX = 3  # unexplained deaths of workers that a run is replayed after
 UNWELL_SHOWN = 5  # tasks of a tree that the reason of its failure names
 RUNS_OF_A_TASK = 1000  # that one look into the store reads
-replace = msgspec.structs.replace
 
 
 class Driver:
