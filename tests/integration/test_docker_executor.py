@@ -36,6 +36,14 @@ def test_output_is_the_json_of_the_last_line(site: Site) -> None:
     assert result.started <= result.ended
 
 
+@pytest.fixture(params=["here", "elsewhere"])
+def anywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine whose folders can be read, and one whose folders cannot, as on another machine."""
+    if request.param == "elsewhere":
+        monkeypatch.setattr(docker_executor, "layer_of", lambda found: "/no/such/folder")
+
+
+@pytest.mark.usefixtures("anywhere")
 def test_the_output_file_goes_before_the_last_line(site: Site) -> None:
     result = outcome(site, request("""echo '[1, 2]' > $SCRIPTRULES_OUTPUT; echo '"no"'"""))
     assert result.output == [1, 2]
@@ -52,15 +60,33 @@ def test_an_output_file_that_is_no_json_is_said(site: Site) -> None:
     assert "no JSON" in str(result.reason)
 
 
+@pytest.mark.usefixtures("anywhere")
 def test_an_output_file_that_is_too_large_is_said(site: Site) -> None:
     result = outcome(site, request("yes 1 | head -c 2000000 > $SCRIPTRULES_OUTPUT"))
     assert result.output is None
     assert "larger than" in str(result.reason)
 
 
-def test_a_link_as_output_file_is_not_followed(site: Site) -> None:
-    result = outcome(site, request("echo 1 > /tmp/x; rm -f $SCRIPTRULES_OUTPUT; ln -s /tmp/x $SCRIPTRULES_OUTPUT"))
-    assert result.output is None
+@pytest.mark.usefixtures("anywhere")
+@pytest.mark.parametrize("other", ["ln -s /etc/hosts $SCRIPTRULES_OUTPUT", "busybox mkfifo $SCRIPTRULES_OUTPUT"])
+def test_what_is_no_plain_file_is_not_read_as_output(site: Site, other: str) -> None:
+    result = outcome(site, request(f"rm -f $SCRIPTRULES_OUTPUT; {other}"))
+    assert (result.status, result.output) == ("done", None)
+    assert "no plain file" in str(result.reason)
+
+
+@pytest.mark.usefixtures("anywhere")
+def test_a_program_that_moves_the_folder_of_its_output_reaches_nothing_of_the_machine(
+    site: Site, tmp_path: Path
+) -> None:
+    (tmp_path / "output.json").write_text('"of the machine"')
+    move = f"busybox mv /scriptrules /tmp/s && busybox ln -s {tmp_path} /scriptrules"
+    result = outcome(site, request(f"{move} && echo '\"last line\"'"))
+    assert result.output == "last line"
+
+
+def test_a_mount_over_input_and_output_is_refused(site: Site) -> None:
+    assert "hides input and output" in refusal(site, request("true", options={"tmpfs": {"/scriptrules": 1}})).message
 
 
 def test_the_program_finds_its_input_key_and_attempt(site: Site) -> None:

@@ -166,14 +166,7 @@ def read_table(table: Mapping[str, Any], host: str) -> HostTable:
             )
     if not made.networks:
         raise ConfigError(f'{where}: network is empty. Write network = "none" where containers get none.')
-    for bound, least in (
-        ("memory_mb", 6),
-        ("cpus", 0.01),
-        ("pids", 1),
-        ("max_running", 0),
-        ("keep_for", 0),
-        ("log_mb", 1),
-    ):
+    for bound, least in _LEAST.items():
         if getattr(made, bound) < least:
             raise ConfigError(f"{where}: {bound} is below {least}. Correct it and start again.")
     for mount in made.mounts:
@@ -205,6 +198,8 @@ def read_options(request: ExecutionRequest) -> Options:
         raise InvalidRequest(f'gpus={options.gpus!r} is neither a number above zero nor "all". Correct it.')
     if options.workdir is not None and not options.workdir.startswith("/"):
         raise InvalidRequest(f"workdir={options.workdir!r} is not absolute. Write the whole path in the container.")
+    if (folder := _mounted_over(INPUT, options) or _mounted_over(OUTPUT, options)) is not None:
+        raise InvalidRequest(f"what is mounted at {folder!r} hides input and output, {FOLDER}. Mount it somewhere else.")
     _check_secret_files(request, options)
     return options
 

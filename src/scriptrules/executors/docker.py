@@ -21,12 +21,13 @@ from scriptrules.executors import _docker_policy as policy
 from scriptrules.executors._docker_cleaning import Cleaning
 from scriptrules.executors._docker_containers import LIVE, Containers
 from scriptrules.executors._docker_engine import Engine, EngineError
+from scriptrules.executors._docker_layer import layer_of, read_output
 from scriptrules.executors._docker_logs import KeptLogs, container_log
 from scriptrules.executors._docker_pull import PullStopped
 from scriptrules.executors._docker_result import Ended, Tail, output_file, result_of
 from scriptrules.executors._docker_result import never_started as is_never_started
 from scriptrules.executors._docker_watch import RECONNECT_FIRST, RECONNECT_MOST, Watch
-from scriptrules.executors._output import OUTPUT_FILE_MAX, OUTPUT_TAIL
+from scriptrules.executors._output import OUTPUT_FILE_MAX, OUTPUT_TAIL, file_output
 from scriptrules.executors._tasks import Tasks
 from scriptrules.jobs import JobType, job_type
 from scriptrules.model import ExecutionRequest, ExecutionResult, Json, Verdict
@@ -49,6 +50,7 @@ class _Execution:
         self.container: str | None = None  # its id, once it is known to have been started
         self.verdict = Verdict.UNKNOWN
         self.started_at: str | None = None  # as the engine wrote it when it was first seen
+        self.layer: str | None = None  # the folder that it writes to, on the engine's machine
         self.stop_signal = "SIGTERM"
         self.stop_reason: str | None = None  # we asked it to end
         self.stopped = asyncio.Event()  # the same, for who waits
@@ -419,6 +421,7 @@ class DockerExecutor:
         if execution.started_at != started or found["RestartCount"]:
             execution.verdict = Verdict.POSSIBLY_TWICE
         execution.stop_signal = found["Config"].get("StopSignal") or "SIGTERM"
+        execution.layer = layer_of(found)
 
     def _time_out(self, execution: _Execution) -> None:
         execution.timed_out = True
@@ -443,7 +446,7 @@ class DockerExecutor:
     async def _read_left(self, execution: _Execution) -> _Left:
         assert execution.container is not None
         log = self._read_log(execution.request.key, execution.container)
-        both: _Left = await asyncio.gather(log, self._read_output(execution.container))
+        both: _Left = await asyncio.gather(log, self._read_output(execution.container, execution.layer))
         return both
 
     async def _read_log(self, key: str, container: str) -> tuple[Tail, Tail]:
@@ -457,8 +460,12 @@ class DockerExecutor:
         await writer.finish()
         return stdout, stderr
 
-    async def _read_output(self, container: str) -> tuple[Json, str | None] | None:
+    async def _read_output(self, container: str, layer: str | None) -> tuple[Json, str | None] | None:
         """Value and problem of the output file; None where there is none."""
+        if layer is not None:
+            with contextlib.suppress(OSError):
+                written = await self._engine.in_thread(lambda: read_output(layer))
+                return None if written is None else file_output(written)
         try:
             packed = await self._engine.read(f"/containers/{container}/archive", {"path": policy.OUTPUT}, _ARCHIVE_MAX)
         except EngineError:
