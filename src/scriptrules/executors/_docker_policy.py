@@ -199,7 +199,9 @@ def read_options(request: ExecutionRequest) -> Options:
     if options.workdir is not None and not options.workdir.startswith("/"):
         raise InvalidRequest(f"workdir={options.workdir!r} is not absolute. Write the whole path in the container.")
     if (folder := _mounted_over(INPUT, options) or _mounted_over(OUTPUT, options)) is not None:
-        raise InvalidRequest(f"what is mounted at {folder!r} hides input and output, {FOLDER}. Mount it somewhere else.")
+        raise InvalidRequest(
+            f"what is mounted at {folder!r} hides input and output, {FOLDER}. Mount it somewhere else."
+        )
     _check_secret_files(request, options)
     return options
 
