@@ -91,9 +91,9 @@ def show(address: str) -> int:
                 break
             time.sleep(INTERVAL)
     runs = sum(len(each["runs"]) for each in _all(tree))
-    tasks, took = len(list(trees.tasks_of(tree))), time.monotonic() - began
-    say(f"\n{tasks} tasks, {runs} runs, {took:.1f} s; each step was durable before it had effects.")
-    if trees.has_failed(tree):
+    states, took = [task["state"] for task in trees.tasks_of(tree)], time.monotonic() - began
+    say(f"\n{len(states)} tasks, {runs} runs, {took:.1f} s; each step was durable before it had effects.")
+    if not {"failed", "cancelled"}.isdisjoint(states):
         return 1
     script = Path(sys.executable).parent / "scriptrules"
     command = os.path.relpath(script) if script.exists() else "python -m scriptrules"

@@ -309,9 +309,13 @@ class Client:
 
     # ---- verbs, and the server itself
 
-    def fork(self, id: str, seq: int, result: Json, pinned: bool = False) -> RunJson:
-        """Have a new run go on from an entry of another with another result; returns the new run."""
-        body = _encode({"seq": seq, "result": result, "pinned": pinned})
+    def fork(self, id: str, seq: int, result: Json, pinned: bool = False, **settings: Json) -> RunJson:
+        """Have a new run go on from an entry of another with another result; returns the new run.
+
+        Args:
+            settings: who, request_id.
+        """
+        body = _encode({"seq": seq, "result": result, "pinned": pinned, **settings})
         made: RunJson = self._request("POST", f"/api/runs/{quote(id, safe='')}/fork", body)
         return made
 

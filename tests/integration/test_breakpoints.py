@@ -343,6 +343,12 @@ def test_in_bulk_with_a_dry_run_and_once_for_a_request(server: Server) -> None:
     assert server.task(again)["state"] == "held", "the repeated request does nothing more"
 
 
+def test_a_pattern_is_refused_where_the_name_of_tasks_is_meant(server: Server) -> None:
+    for ask in (lambda: post(server, "/api/bulk/resume", name="wo*"), lambda: server.get("/api/tasks?name=wo*")):
+        with pytest.raises(Problem, match="is a pattern"):
+            ask()
+
+
 def test_a_repeated_request_changes_nothing_more(server: Server) -> None:
     set_breakpoint(server, "work", name="one")
     id = server.send("work", n=1)

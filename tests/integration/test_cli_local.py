@@ -97,12 +97,20 @@ def test_run_ends_where_the_task_itself_is_held(project: Project) -> None:
     assert ended.status == 1
     assert "match_error" in ended.err
     assert "correct the rule" in ended.err
+    assert "What is held here ends with this command" in ended.err
+
+
+def test_run_that_came_to_no_good_end_says_which_fields_are_texts_that_look_like_numbers(project: Project) -> None:
+    ended = project("run", "fussy", "size=4")
+    assert ended.status == 1
+    assert 'size=4 is the text "4". If that is not what is meant: size:=4' in ended.err
+    assert "is the text" not in project("run", "fussy", "size:=4").err
 
 
 def test_run_says_where_no_rule_matches(project: Project) -> None:
     ended = project("run", "gret")
     assert ended.status == 0
-    assert "no rule matches gret" in ended.err
+    assert "no rule matches gret, did you mean 'greet'?" in ended.err
 
 
 def test_run_tells_of_broken_rules_as_check_does_and_executes_the_others(tmp_path: Path) -> None:

@@ -329,7 +329,8 @@ def test_divergence_holds_with_expected_and_got() -> None:
         assert '"one"' in held["error"]["message"]
         assert '"other"' in held["error"]["message"]
         assert held["error"]["line"] == 3
-        server.request("POST", f"/api/runs/{run['id']}/retry", b'{"from_start": true}')
+        many = server.request("POST", "/api/bulk/retry", b'{"reason": "divergence", "from_start": true}')
+        assert (many["matched"], many["changed"]) == (1, 1), "its way out is there for many, too"
         eventually(lambda: server.run_of(task)["reason"] == "hold: wait", "begun again")
         assert {one["name"] for one in server.all("tasks", root=task)} == {"odd", "one", "other"}
 

@@ -90,6 +90,21 @@ def read_data(pairs: Sequence[str], data: str | None) -> dict[str, Json]:
     return fields
 
 
+def hint_at_texts(pairs: Sequence[str]) -> None:
+    """Where a task came to no good end: say which of its fields are texts that look like something else."""
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        if not name.endswith(":") and (text in ("true", "false", "null") or _is_number(text)):
+            say(f"scriptrules: {pair} is the text {json.dumps(text)}. If that is not what is meant: {name}:={text}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), (int, float))
+    except ValueError:
+        return False
+
+
 def read_stdin() -> str:
     """All of standard input, as text."""
     try:

@@ -15,6 +15,7 @@ import click
 from scriptrules import clock
 from scriptrules.cli import tree as trees
 from scriptrules.cli.common import (
+    hint_at_texts,
     installation,
     json_option,
     load_plugins,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from scriptrules.config import Config
     from scriptrules.supervisor.supervisor import Supervisor
 
+MEMORY = "memory:"
 WATCH_INTERVAL = 0.01  # seconds between two looks at whether anything was committed
 
 
@@ -53,20 +55,23 @@ def run_command(
     """
     from scriptrules import config
 
-    settings = config.load(None, overrides(rules, plugins, store or "memory:"))
+    settings = config.load(None, overrides(rules, plugins, store or MEMORY))
     task = read_data(fields, data)
     tree, good = asyncio.run(_run(settings, name, task, as_json))
-    for what in trees.held_in(tree):
+    held = list(trees.held_in(tree))
+    for what in held:
         say(f"scriptrules: held: {what}")
-    if tree["task"]["state"] == "unmatched":
-        say(f"scriptrules: no rule matches {name}.")
+    if held and settings.store.url == MEMORY:
+        say("scriptrules: What is held here ends with this command; `scriptrules serve`, or --store, would keep it.")
     if not good:
+        hint_at_texts(fields)
         click.get_current_context().exit(1)
 
 
 async def _run(settings: Config, name: str, data: dict[str, Any], as_json: bool) -> tuple[TreeJson, bool]:
     """Execute a task; returns the tree of it, and whether all of it came to a good end."""
     from scriptrules import intake
+    from scriptrules.errors import nearest
     from scriptrules.store.make import make_store
     from scriptrules.supervisor.supervisor import Supervisor
 
@@ -82,6 +87,9 @@ async def _run(settings: Config, name: str, data: dict[str, Any], as_json: bool)
         (ingested,) = await supervisor.ingest([task])
         with TreeView(as_json) as view:
             tree = await _watch(supervisor, ingested.id, view)
+        if tree["task"]["state"] == "unmatched":
+            names = {on for info in supervisor.rules.infos() if info.metadata for on in info.metadata.on}
+            say(f"scriptrules: no rule matches {name}{nearest(name, names - {name})}")
         bad = await _any(supervisor, ingested.id, "failed", "cancelled", "held")
         return tree, not bad and trees.outlook(tree) == "ended"
     finally:

@@ -9,7 +9,7 @@ import click
 
 from scriptrules import clock
 from scriptrules.cli import tree as trees
-from scriptrules.cli.common import json_option, make_client, print_json, read_data, say
+from scriptrules.cli.common import hint_at_texts, json_option, make_client, print_json, read_data, say
 from scriptrules.cli.live import TreeView, pause_after
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def send_command(
         return
     _wait(client, id, as_json)
     if _any(client, id, "failed", "cancelled"):
+        hint_at_texts(fields)
         click.get_current_context().exit(1)
 
 

@@ -52,7 +52,7 @@ def _filtering(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--since", metavar="WHEN", callback=read_since, help="A time, or an age such as 10m, 2h, 1d."),
         click.option("--reason", help="Only what is held for this reason, such as breakpoint:NAME."),
         click.option("--rule", help="Only runs of this rule."),
-        click.option("--name", help="Only tasks of this name, and their runs."),
+        click.option("--name", help="Only tasks of this name (the whole of it), and their runs."),
     ):
         command = option(command)
     return command
@@ -165,7 +165,8 @@ def hold_command(id: str | None, **given: Any) -> None:
 def retry_command(id: str | None, pinned: bool, from_start: bool, **given: Any) -> None:
     """Do a failed or held run again, keeping what succeeded.
 
-    With the id of a task, all of its failed runs; without one, all failed runs that the filters select.
+    With the id of a task, all of its failed runs; without one, all failed runs that the filters select, and with
+    --reason what is held for it: scriptrules retry --reason divergence --from-start
     """
     _do("retry", id, given, pinned=pinned, from_start=from_start)
 
@@ -184,7 +185,7 @@ def fork_command(place: tuple[str, int], result: object, pinned: bool, as_json: 
     stays as it is. For an execution the result is its output, or an object with "status"; for an emitted task its
     value; for a wait one such result, or a list of them; for a call or a function what it gives.
     """
-    made = make_client().fork(*place, result, pinned)
+    made = make_client().fork(*place, result, pinned, who=who())
     if as_json:
         print_json(made)
     else:

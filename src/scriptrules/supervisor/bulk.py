@@ -21,6 +21,7 @@ _STATES = {  # of tasks and of runs that a verb is for
     "retry": ((), ("failed",)),
 }
 _STATES_OF_RUNS = {**_STATES, "cancel": ((), ("queued", "running", "waiting", "held"))}  # where a rule is named
+_STATES_FOR_A_REASON = {"retry": ((), ("held", "failed"))}  # a divergence is held, and ends by a retry
 
 
 class Selection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,6 +54,8 @@ async def select(store: Store, verb: str, selection: Selection, asked: int | Non
         asked: when somebody asked for it first: what has come to its state since was not meant.
     """
     tasks, runs = (_STATES_OF_RUNS if selection.rule else _STATES)[verb]
+    if selection.reason is not None:
+        tasks, runs = _STATES_FOR_A_REASON.get(verb, (tasks, runs))
     fields = {name: getattr(selection, name) for name in ("name", "reason", "since", "until")}
     for state in () if selection.rule else tasks:
         cursor: str | None = None

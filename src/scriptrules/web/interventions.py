@@ -15,7 +15,17 @@ from scriptrules.supervisor.exclusive import Exclusive
 from scriptrules.supervisor.verbs import Ask
 from scriptrules.web.answers import Page, answer
 from scriptrules.web.operations import Operation, Site
-from scriptrules.web.requests import ANONYMOUS, Limit, Position, decode_body, read_body, read_moment, read_query, who_of
+from scriptrules.web.requests import (
+    ANONYMOUS,
+    Limit,
+    Position,
+    check_whole_name,
+    decode_body,
+    read_body,
+    read_moment,
+    read_query,
+    who_of,
+)
 
 Json = msgspec.Raw
 Fields = dict[str, object]
@@ -180,6 +190,7 @@ class _Verbs:
     async def many(self, request: Request) -> Response:
         verb = request.url.path.split("/")[-1]
         settings = decode_body(await read_body(request, self._body_max), BulkIn)
+        check_whole_name(settings.name)
         selection = bulk.Selection(
             settings.name,
             settings.rule,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import pytest
 
 from scriptrules.flow.drawing import dot, mermaid
 from scriptrules.flow.facts import analyse
 from scriptrules.flow.findings import World, findings
 from scriptrules.flow.graph import Graph, around, following, graph, meets
+from scriptrules.flow.interpreter.injected import RUN_PARAMETERS
 from scriptrules.flow.online import joined
 from scriptrules.flow.shapes import Facts
 from scriptrules.plugins.manager import Plugins
 from scriptrules.rulebook.files import make_source
+from scriptrules.sandbox import intrinsics
 
 FUNCTIONS = {name: function.spec for name, function in Plugins(None).functions.items()}
 HOSTS = World({"local": "process", "locust": "docker"}, {"process": frozenset({"stdin", "memory_mb"})})
@@ -148,3 +152,7 @@ def test_a_field_that_no_task_ever_had_is_told_where_tasks_are_known() -> None:
     (problem,) = findings(files(a=text), known)["a"]
     assert (problem.code, problem.line) == ("SR511", 2)
     assert "did you mean 'size'?" in problem.message
+
+
+def test_what_run_itself_takes_is_no_option_of_a_host() -> None:
+    assert signature(intrinsics.run).parameters.keys() - {"options"} == RUN_PARAMETERS

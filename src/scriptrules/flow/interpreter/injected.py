@@ -11,7 +11,7 @@ from scriptrules.flow.shapes import Via
 from scriptrules.flow.values import NONE, Const, NewTask, Text, Value, opaque, pattern_of, text_of
 
 WAITING = frozenset({"wait", "sleep", "sleep_until", "receive", "hold"})
-RUN_PARAMETERS = frozenset({"host", "name", "image", "args", "env", "timeout", "retries"})
+RUN_PARAMETERS = frozenset({"host", "name", "image", "args", "env", "secret_files", "timeout", "retries"})
 
 
 def injected(machine: Machine, name: str, given: Arguments) -> Value:
