@@ -192,7 +192,7 @@ class Breakpoint(msgspec.Struct, frozen=True):
     when: str | None = None  # the filter's text, for people
     created: int = 0
     by: str = ""  # who set it; its file
-    file: bool = False  # it lives in breakpoints/, and not in the store
+    file: bool = False  # it lives in breakpoints/; the store has its last version that was in order
 
 
 class ExecutionRequest(msgspec.Struct, frozen=True):

@@ -324,6 +324,42 @@ def test_breakpoints_live_in_files_and_are_reloaded(server: Server) -> None:
     assert server.wait_task(server.send("work", n=102))["state"] == "done"
 
 
+@pytest.mark.parametrize("broken", [b"on = 5\n", b'on = "work" # \xff\n'])
+def test_a_file_that_is_broken_when_the_server_begins_again_leaves_its_last_version_in_force(
+    server: Server, broken: bytes
+) -> None:
+    folder = server.folder / "breakpoints"
+    folder.mkdir()
+    (folder / "big.py").write_text('on = "work"\nwhen = lambda task: task["n"] > 100\n')
+    eventually(lambda: server.get("/api/breakpoints")["items"], "a breakpoint")
+    (folder / "big.py").write_bytes(broken)
+    eventually(lambda: server.get("/api/breakpoints")["items"][0]["problems"], "a problem")
+    assert reason(server.wait_task(server.send("work", n=101), {"held"})) == "breakpoint:big"
+    server.kill()
+    (folder / "new.py").write_text("on = 5\n")
+    server.start()
+    listed = {one["name"]: one for one in server.get("/api/breakpoints")["items"]}
+    assert (listed["big"]["on"], listed["new"]["on"]) == (["work"], []), "nothing is known of one that never was right"
+    assert listed["big"]["problems"]
+    assert listed["new"]["problems"]
+    assert reason(server.wait_task(server.send("work", n=102), {"held"})) == "breakpoint:big"
+    server.kill()
+    (folder / "big.py").unlink()
+    server.start()
+    assert server.wait_task(server.send("work", n=103))["state"] == "done", "who takes it away does not want it"
+
+
+def test_a_file_stands_back_for_a_breakpoint_that_was_set_until_that_is_removed(server: Server) -> None:
+    set_breakpoint(server, "worked", name="big")
+    folder = server.folder / "breakpoints"
+    folder.mkdir()
+    (folder / "big.py").write_text('on = "work"\n')
+    eventually(lambda: server.get("/api/breakpoints")["items"][0]["problems"], "a problem")
+    server.request("DELETE", "/api/breakpoints/big")
+    (one,) = server.get("/api/breakpoints")["items"]
+    assert (one["on"], one["file"], one["problems"]) == (["work"], True, [])
+
+
 # ---- in bulk, and while everything moves
 
 

@@ -8,13 +8,15 @@ there for safety, so when in doubt it stops.
 
 What was tried and rejected: evaluating call breakpoints inside the script while it runs (each slice would carry the
 epoch of breakpoints, every use of a function would pay for the look, and setting one would discard warm slices);
-here a run that no breakpoint concerns pays for one look into a dictionary.
+here a run that no breakpoint concerns pays for one look into a dictionary. And keeping those of files in memory only:
+a file that was broken when the server began left nothing in force, and tasks went past a stop that somebody had set.
+So the last version in order is in the store, and only taking the file away, or `enabled = False`, ends it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -64,7 +66,7 @@ class Breakpoints:
 
     def __init__(self, folder: Path, pool: Pool, store: Store, clock: Clock) -> None:
         self.version = 0
-        self.noticed: Callable[[str], None] = lambda _: None  # hears of changed files
+        self.commit: Callable[[Change], Awaitable[None]] = _uncommitted  # set before `start`
         self.stepping: set[str] = set()  # tasks and runs that stop at their next entry
         self._folder = folder
         self._pool = pool
@@ -74,8 +76,9 @@ class Breakpoints:
         self._at: dict[str, list[Breakpoint]] = {}
         self._cuts = False  # whether there is one before an entry
         self._problems: dict[str, tuple[str, list[str]]] = {}  # file and texts, by name
-        self._refused: dict[str, str] = {}  # digest that was refused, so that it is compiled once
+        self._read: dict[str, str] = {}  # digest of the file that a worker has read in this life, by name
         self._strikes: dict[str, int] = {}  # by digest
+        self._reading = asyncio.Lock()
         self._watch = FolderWatch(folder, self.reload)
 
     async def start(self, watch: bool) -> None:
@@ -151,43 +154,66 @@ class Breakpoints:
 
     async def reload(self) -> None:
         """Make those with files equal to the files, as far as they are in order."""
-        sources, unreadable = await asyncio.to_thread(read_all, self._folder)
-        self._problems = {broken.rule: (broken.file, [f"{broken.file} {broken.problem}"]) for broken in unreadable}
-        changed = False
-        for name, source in sources.items():
-            before = self._all.get(name)
-            if is_declarative(source.file):
-                self._problems[name] = (source.file, [f"{source.file}: breakpoints are written in Python: NAME.py."])
-                continue
-            named = make_source(f"{PREFIX}{name}", source.file, source.text, source.libraries)
-            if before is not None and not before.file:
-                self._problems[name] = (source.file, [f"{source.file}: a breakpoint {name!r} is set already."])
-            elif before is None or before.source.digest != named.digest:
-                changed = await self._accept(name, named) or changed
-        for name in [name for name, one in self._all.items() if one.file and name not in sources]:
-            del self._all[name]
-            changed = True
-        if changed:
-            self._changed()
-            log.info("breakpoints.active", names=sorted(self._all))
-            self.noticed("breakpoints.changed")
+        async with self._reading:
+            sources, unreadable = await asyncio.to_thread(read_all, self._folder)
+            problems = {broken.rule: (broken.file, [f"{broken.file} {broken.problem}"]) for broken in unreadable}
+            read: dict[str, str] = {}
+            change = Change()
+            for name, source in sources.items():
+                named = make_source(f"{PREFIX}{name}", source.file, source.text, source.libraries)
+                known = self._all.get(name)
+                texts: list[str] = []
+                if is_declarative(source.file):
+                    texts = [f"{source.file}: breakpoints are written in Python: NAME.py."]
+                elif known is not None and not known.file:
+                    texts = [f"{source.file}: a breakpoint {name!r} is set already."]
+                else:
+                    read[name] = named.digest
+                    if self._read.get(name) == named.digest:
+                        texts = self._problems.get(name, ("", []))[1]
+                    else:
+                        texts = await self._accept(name, named, change)
+                if texts:
+                    problems[name] = (source.file, texts)
+            gone = [name for name, one in self._all.items() if one.file and name not in {*sources, *problems}]
+            change.breakpoints += [(name, None) for name in gone]
+            await self._take_up(change, problems)
+            self._read = read
 
-    async def _accept(self, name: str, source: Source) -> bool:
-        """Put a file's breakpoint in force, unless a worker refuses it; then what was in force before stays so."""
+    async def _accept(self, name: str, source: Source, change: Change) -> list[str]:
+        """Have a worker read a file: what it says is put into `change`; or, returned, what is wrong with it."""
         loaded = await self._pool.load(source)
         facts = loaded.metadata
         if facts is None:
-            texts = [render_in(problem, source) for problem in loaded.problems]
-            self._problems[name] = (source.file, texts)
-            if self._refused.get(name) != source.digest:
-                log.error("breakpoint.broken", breakpoint=name, file=source.file, problems="\n".join(texts))
-            self._refused[name] = source.digest
-            return False
-        if facts.enabled:
-            at = facts.at or TASK
-            self._all[name] = Breakpoint(name, facts.on, at, source, facts.when, self._clock(), source.file, True)
-            return True
-        return self._all.pop(name, None) is not None
+            return [render_in(problem, source) for problem in loaded.problems]
+        known = self._all.get(name)
+        if facts.enabled and (known is None or known.source.digest != source.digest):
+            at, file = facts.at or TASK, source.file
+            one = Breakpoint(name, facts.on, at, source, facts.when, self._clock(), file, True)
+            change.breakpoints.append((name, one))
+        elif not facts.enabled and known is not None:
+            change.breakpoints.append((name, None))
+        return []
+
+    async def _take_up(self, change: Change, problems: dict[str, tuple[str, list[str]]]) -> None:
+        """Put in force what files say now, keep it in the store, and tell of what is wrong with them."""
+        for name, one in change.breakpoints:
+            if one is None:
+                del self._all[name]
+            else:
+                self._all[name] = one
+        for name, (file, texts) in problems.items():
+            if self._problems.get(name) != (file, texts):
+                effect = "the previous version stays in force" if name in self._all else "it is not in force"
+                log.error("breakpoint.broken", breakpoint=name, file=file, effect=effect, problems="\n".join(texts))
+        if change.breakpoints:
+            self._changed()
+            log.info("breakpoints.active", names=sorted(self._all))
+        elif problems != self._problems:
+            change.notices.append("breakpoints.changed")
+        self._problems = problems
+        if change.breakpoints or change.notices:
+            await self.commit(change)
 
     def step(self, thing: str, change: Change) -> None:
         """Have a task or a run stop at its next entry."""
@@ -324,3 +350,7 @@ def held_by(reason: str | None) -> str | None:
     """The name of the breakpoint that has held something for this reason."""
     kind, _, rest = (reason or "").partition(":")
     return rest.partition(":")[0] if kind in ("breakpoint", "breakpoint_error") else None
+
+
+async def _uncommitted(_: Change) -> None:
+    """Before the driver is there, nothing is read."""

@@ -111,7 +111,8 @@ class Supervisor:
         self.feed = Feed(store)
         self.tokens = Tokens()
         self.driver.wake = self.feed.wake
-        self.rules.noticed = self.breakpoints.noticed = self._notice
+        self.rules.noticed = self._notice
+        self.breakpoints.commit = self.driver.submit
         self.verbs = Verbs(
             store, self.rules, self.breakpoints, self.live, self.driver, self.matcher, self.limits, setting, clock
         )

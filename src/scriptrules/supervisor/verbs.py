@@ -367,6 +367,7 @@ class Verbs:
             raise NotPossible(f"Breakpoint {name} is the file {breakpoint.by}. Remove that, or write enabled = False.")
         self._breakpoints.remove(name)
         await self._driver.submit(Change(breakpoints=[(name, None)], audit=ask.audit(self._clock(), name)))
+        await self._breakpoints.reload()  # a file of this name had to stand back
 
     # ---- helpers
 
