@@ -149,7 +149,7 @@ PLACES = ["load", "save", "emit", "run", "wait", "sleep", "sleep_until", "receiv
 @pytest.mark.parametrize(
     "at",
     [f"before:{name}" for name in PLACES]
-    + [f"after:{name}" for name in PLACES if name not in ("load", "save", "return")],
+    + [f"after:{name}" for name in PLACES if name != "return"],
 )
 def test_every_place_holds_once(server: Server, at: str) -> None:
     server.request("PUT", "/api/variables/colour", b'{"value": "red"}')
@@ -185,8 +185,7 @@ def main():
 @pytest.mark.parametrize(
     ("at", "says"),
     [
-        ("after:load", "does not stop to get the result of load"),
-        ("after:save", "before:save"),
+        ("after:return", "before:return"),
         ("before:runn", "did you mean 'run'?"),
         ("before:log", "Runs have no entry 'log'"),
     ],
@@ -196,6 +195,38 @@ def test_a_place_where_nothing_would_ever_stop_is_refused(server: Server, at: st
         hold_at(server, "**", at)
     assert caught.value.status == 400
     assert says in caught.value.body["detail"]
+
+
+def test_what_a_load_gives_is_held_before_the_script_gets_it_and_can_be_another_value(server: Server) -> None:
+    server.request("PUT", "/api/variables/colour", b'{"value": "red"}')
+    text = 'on = "paint"\ndef main():\n    save("a", 1)\n    c = load("colour")\n    emit("leaf", c=c)\n    return c\n'
+    rule(server, "paint", text)
+    hold_at(server, "paint", "after:load", when='entry.result == "red"', name="reds")
+    id = server.send("paint")
+    run = server.wait_run(id, {"held"})
+    assert run["reason"] == "breakpoint:reds"
+    assert [(one["name"], one["state"]) for one in server.entries(run["id"])] == [("save", "done"), ("load", "done")]
+    server.request("PUT", "/api/variables/colour", b'{"value": "green"}')
+    assert server.entries(run["id"])[1]["result"] == "red", "it was read once"
+    go_on(server, run["id"], "answer", result="blue")
+    assert server.wait_run(id, {"done"})["value"] == "blue"
+    assert server.wait_run(server.send("paint"), {"done"})["value"] == "green"
+
+
+def test_a_second_breakpoint_holds_an_entry_that_the_first_has_let_go_on(server: Server) -> None:
+    rule(server, "two", 'on = "two"\ndef main():\n    emit("leaf", n=1)\n    return 1\n')
+    hold_at(server, "two", "before:emit", name="first")
+    id = server.send("two")
+    run = server.wait_run(id, {"held"})["id"]
+    hold_at(server, "two", "before:emit", name="second", when='entry.args["data"]["n"] == 2')
+    go_on(server, run, "edit", set={"data": {"n": 2}})
+    go_on(server, run)
+    held = server.get(f"/api/runs/{run}")
+    assert (held["state"], held["reason"]) == ("held", "breakpoint:second"), "it was set before the entry was committed"
+    assert server.entries(run)[0]["reason"] == "breakpoint:second"
+    go_on(server, run)
+    assert server.wait_run(id, {"done"})["value"] == 1
+    assert [task["data"] for task in server.all("tasks", parent=run)] == [{"n": 2}]
 
 
 def test_a_request_that_is_repeated_while_it_is_carried_out_is_carried_out_once(server: Server) -> None:

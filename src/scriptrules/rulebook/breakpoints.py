@@ -22,7 +22,6 @@ PREFIX = "breakpoint:"
 TASK = "task"
 AT = re.compile(r"(task|(before|after):[A-Za-z]\w*)\Z")
 RETURN = "return"  # the entry of a task that `main` returns
-WITHIN_A_SLICE = frozenset({"load", "save", RETURN})  # entries whose results a script gets without a pause
 KNOWN = ("on", "when", "at", "enabled")
 _MAIN = "def main(**kwargs): pass"  # what a rule would have, so that the same reader serves
 
@@ -83,10 +82,9 @@ def _nowhere(statement: ast.stmt, at: str, functions: Collection[str]) -> list[D
     if function not in known:
         message = f"Runs have no entry {function!r}{nearest(function, known)}"
         return [_problem("SR322", statement, message, "Name a function of rules that becomes an entry: run, emit, …")]
-    if side == "after" and function in WITHIN_A_SLICE:
-        message = f"A run does not stop to get the result of {function}, so nothing is held after it."
-        hint = f'Write "before:{function}", and answer it there to give another result.'
-        return [_problem("SR322", statement, message, hint)]
+    if side == "after" and function == RETURN:
+        message = "A run has ended with its return, so nothing is held after it."
+        return [_problem("SR322", statement, message, 'Write "before:return", or hold the tasks that it generates.')]
     return []
 
 

@@ -16,7 +16,7 @@ So the last version in order is in the store, and only taking the file away, or 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -33,7 +33,9 @@ from scriptrules.sandbox import wire
 from scriptrules.sandbox.pool import Job, Loss, Pool, Worker
 from scriptrules.store.protocol import Change, Store
 from scriptrules.supervisor.background import patiently
+from scriptrules.supervisor.entries import AT_ONCE
 from scriptrules.supervisor.matching import view_of
+from scriptrules.supervisor.references import Answer
 from scriptrules.supervisor.transitions import Cut
 from scriptrules.supervisor.watching import FolderWatch
 
@@ -41,6 +43,7 @@ log = structlog.get_logger(__name__)
 
 STRIKES = 2  # workers that a filter may cost before it is not evaluated any more, and holds whatever its `on` matches
 _AROUND = "() \t\n"  # what may stand around an expression without changing it
+_AFTER_AT_ONCE = frozenset(f"after:{function}" for function in AT_ONCE)
 STEP = "step"  # why something is held that somebody steps through
 
 
@@ -74,7 +77,7 @@ class Breakpoints:
         self._clock = clock
         self._all: dict[str, Breakpoint] = {}
         self._at: dict[str, list[Breakpoint]] = {}
-        self._cuts = False  # whether there is one before an entry
+        self._cuts = False  # whether there is one that may stop a slice in its middle
         self._problems: dict[str, tuple[str, list[str]]] = {}  # file and texts, by name
         self._read: dict[str, str] = {}  # digest of the file that a worker has read in this life, by name
         self._strikes: dict[str, int] = {}  # by digest
@@ -148,7 +151,7 @@ class Breakpoints:
     def _changed(self) -> None:
         self.version += 1
         self._at = {}
-        self._cuts = any(one.at.startswith("before:") for one in self._all.values())
+        self._cuts = any(one.at.startswith("before:") or one.at in _AFTER_AT_ONCE for one in self._all.values())
         for name in sorted(self._all):
             self._at.setdefault(self._all[name].at, []).append(self._all[name])
 
@@ -245,7 +248,11 @@ class Breakpoints:
             return False
         if run in self.stepping or task.id in self.stepping:
             return True
-        return any(self.before(task.name, name) for name in {intent.name for intent in piece.entries})
+        names = {intent.name for intent in piece.entries}
+        return any(self.before(task.name, name) or self._after_at_once(task.name, name) for name in names)
+
+    def _after_at_once(self, task: str, function: str) -> list[Breakpoint]:
+        return self.after(task, function) if function in AT_ONCE else []
 
     def _among(self, at: str, name: str) -> list[Breakpoint]:
         found = self._at.get(at)
@@ -257,28 +264,46 @@ class Breakpoints:
         """Why a task is to be held, if it is."""
         return await self._judge(self.on_tasks(task.name), task, task.id, None)
 
-    async def cut_of(self, task: Task, rule: str, run: Run | None, first: int, piece: wire.Slice) -> Cut | None:
+    async def cut_of(
+        self, task: Task, rule: str, run: Run | None, first: int, piece: wire.Slice, answers: Sequence[Answer] = ()
+    ) -> Cut | None:
         """Where a slice is to be cut.
 
         Args:
             run: None where this is its first slice, so that it has no id yet.
             first: the number of the slice's first entry.
+            answers: what its loads were told, in their order.
         """
         id = run.id if run is not None else ""
         step = -1  # where it stops, because somebody steps through it
         if piece.entries and (id in self.stepping or (first == 1 and task.id in self.stepping)):
             over = piece.entries[0].name == "load" and STEP in await patiently(lambda: self._store.passed(id, first))
             step = 1 if over else 0
+        told = iter(answers)
         for at, intent in enumerate(piece.entries):
             if at == step:
                 return Cut(at, STEP)
-            candidates = self.before(task.name, intent.name)
-            if candidates:
-                entry = wire.EntrySubject(rule, id, first + at, intent.name, intent.args, intent.line)
-                reason = await self._judge(candidates, task, id, entry)
-                if reason is not None:
-                    return Cut(at, reason)
+            entry = wire.EntrySubject(rule, id, first + at, intent.name, intent.args, intent.line)
+            reason = await self._judge(self.before(task.name, intent.name), task, id, entry)
+            if reason is not None:
+                return Cut(at, reason)
+            outcome = next(told, (b"", wire.Outcome()))[1] if intent.name == "load" else wire.Outcome()
+            if outcome.error is None and outcome.secret is None:
+                entry = msgspec.structs.replace(entry, result=outcome.value)
+            reason = await self._judge(self._after_at_once(task.name, intent.name), task, id, entry)
+            if reason is not None:
+                return Cut(at + 1, reason, before=False)
         return None
+
+    async def holds_again(self, task: Task, run: Run, entry: Entry, passing: str | None) -> str | None:
+        """Why an entry that a run is held before stays held, though somebody lets it go on.
+
+        Args:
+            passing: the breakpoint that has held it until now.
+        """
+        others = [one for one in self.before(task.name, entry.name) if one.name != passing]
+        subject = wire.EntrySubject(run.rule, run.id, entry.seq, entry.name, entry.effective, entry.line)
+        return await self._judge(others, task, run.id, subject)
 
     async def holds_result(self, task: Task, run: Run, entries: Iterable[Entry]) -> str | None:
         """Why a run is to be held before it gets the results of these entries."""

@@ -15,6 +15,7 @@ from scriptrules.supervisor.arguments import generate_args, receive_args, run_ar
 ENGINE = frozenset(
     {"run", "wait", "emit", "return", "call", "receive", "sleep", "sleep_until", "hold", "load", "save"}
 )  # carried out by the engine itself
+AT_ONCE = frozenset({"load", "save"})  # what gives a script something within its slice
 OUTSIDE = frozenset({"wait", "sleep", "receive", "sleep_until", "hold"})  # what begins a new count of hops
 
 
@@ -83,7 +84,7 @@ def effective_of(entries: Sequence[Entry]) -> bytes:
 
 def about_to_be_given(entries: Sequence[Entry], blocking: frozenset[str]) -> list[Entry]:
     """The entries whose results the script gets when it goes on: the last one, and what that has waited for."""
-    if not entries or entries[-1].name not in blocking or entries[-1].state not in ENTRY_FINAL:
+    if not entries or entries[-1].name not in blocking | AT_ONCE or entries[-1].state not in ENTRY_FINAL:
         return []
     last = entries[-1]
     if last.name != "wait" or last.result is None:

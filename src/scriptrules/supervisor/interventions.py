@@ -114,6 +114,13 @@ def on_break(run: Run, reason: str, now: int) -> Decision:
     return decision
 
 
+def on_held_again(run: Run, held: Entry, reason: str, now: int) -> Decision:
+    """Another breakpoint holds the entry that somebody lets go on."""
+    decision = Decision(run, [HoldRecord(now, held.seq, reason)])
+    move(decision, RunState.HELD, now, reason=reason)
+    return decision
+
+
 def on_resume(
     run: Run, entries: Sequence[Entry], task: Task, now: int, setting: Setting, step: bool = False
 ) -> Decision:

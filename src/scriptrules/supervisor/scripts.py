@@ -222,7 +222,8 @@ class Scripts:
         version, cut = None, None
         while version != self._breakpoints.version:
             version = self._breakpoints.version
-            cut = await self._breakpoints.cut_of(live.task, live.run.rule, live.run, len(live.entries) + 1, piece)
+            first, answers = len(live.entries) + 1, live.answers[: live.told]
+            cut = await self._breakpoints.cut_of(live.task, live.run.rule, live.run, first, piece, answers)
         live.busy = False
         self._take_slice(worker, live, piece, cut)
 

@@ -79,13 +79,11 @@ FOR_GOOD = frozenset({"Cancelled", "InvalidRequest", "PolicyRefused"})  # failur
 
 
 class Cut(msgspec.Struct, frozen=True):
-    """A breakpoint has stopped a slice before one of its entries: what stands before it is committed, the rest is not.
+    """A breakpoint has stopped a slice: so many of its entries are committed, the rest is not."""
 
-    `at` counts the entries of the slice from 0; `reason` is why the run is held.
-    """
-
-    at: int
-    reason: str
+    kept: int
+    reason: str  # why the run is held
+    before: bool = True  # the entry that comes next; else the result of the last one, which the script has yet to get
 
 
 def on_slice(
@@ -98,7 +96,7 @@ def on_slice(
     answers: Sequence[Answer] = (),
     cut: Cut | None = None,
 ) -> Decision:
-    """A slice has ended, by itself or before an entry that a breakpoint holds, or (as the first) waits for a variable.
+    """A slice has ended, by itself or where a breakpoint holds it, or (as the first) waits for a variable.
 
     Args:
         answers: what its loads were told, in their order.
@@ -142,14 +140,14 @@ def _cut_slice(
     setting: Setting,
     answers: Sequence[Answer],
 ) -> None:
-    run, held = decision.run, piece.entries[cut.at]
-    kept = msgspec.structs.replace(piece, end="cut", entries=piece.entries[: cut.at])
+    kept = msgspec.structs.replace(piece, end="cut", entries=piece.entries[: cut.kept])
     _take_entries(decision, entries, task, kept, now, setting, answers)
-    seq = len(entries) + cut.at + 1
-    _check_intent(run, task, held, seq, now, setting)
     _check_logs(piece)
-    decision.records.append(SliceRecord(now, [(held.name, msgspec.Raw(held.args), held.line)]))
-    decision.records.append(HoldRecord(now, seq, cut.reason))
+    if cut.before:
+        held, seq = piece.entries[cut.kept], len(entries) + cut.kept + 1
+        _check_intent(decision.run, task, held, seq, now, setting)
+        decision.records.append(SliceRecord(now, [(held.name, msgspec.Raw(held.args), held.line)]))
+        decision.records.append(HoldRecord(now, seq, cut.reason))
     move(decision, RunState.HELD, now, reason=cut.reason)
 
 

@@ -173,10 +173,20 @@ class Verbs:
                 await self._matcher.move(task, TaskState.NEW, None)
 
     async def _resume_run(self, id: str, ask: Ask, step: bool) -> None:
-        live = await self._live.get(id)
-        if live.run.state is not RunState.HELD:
-            raise NotPossible(f"Run {id} is {live.run.state}, not held.")
+        version, held, again = None, None, None
+        while True:
+            live = await self._live.get(id)
+            if live.run.state is not RunState.HELD:
+                raise NotPossible(f"Run {id} is {live.run.state}, not held.")
+            last = live.entries[-1] if live.entries else None
+            if last is None or last.state is not EntryState.HELD or (version, held) == (self._breakpoints.version, last):
+                break
+            version, held = self._breakpoints.version, last
+            again = await self._breakpoints.holds_again(live.task, live.run, held, held_by(live.run.reason))
         change = Change(passes=self._passes_of(live))
+        if held is not None and again is not None:
+            await self._decide(live, interventions.on_held_again(live.run, held, again, self._clock()), ask, change)
+            return
         if step:
             self._breakpoints.step(id, change)
             # What is stepped over is carried out by itself; only a load is read within the slice that it begins.
