@@ -148,8 +148,7 @@ PLACES = ["load", "save", "emit", "run", "wait", "sleep", "sleep_until", "receiv
 
 @pytest.mark.parametrize(
     "at",
-    [f"before:{name}" for name in PLACES]
-    + [f"after:{name}" for name in PLACES if name != "return"],
+    [f"before:{name}" for name in PLACES] + [f"after:{name}" for name in PLACES if name != "return"],
 )
 def test_every_place_holds_once(server: Server, at: str) -> None:
     server.request("PUT", "/api/variables/colour", b'{"value": "red"}')

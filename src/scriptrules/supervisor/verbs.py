@@ -15,7 +15,7 @@ import msgspec
 from scriptrules import journal
 from scriptrules.clock import Clock
 from scriptrules.errors import BadTask, NotFound, NotPossible
-from scriptrules.model import RUN_FINAL, Control, EntryState, Run, RunState, Task, TaskState
+from scriptrules.model import RUN_FINAL, Control, Entry, EntryState, Run, RunState, Task, TaskState
 from scriptrules.store.protocol import Audit, Change, Filter, Pass, Store
 from scriptrules.supervisor import interventions
 from scriptrules.supervisor.breakpoints import STEP, Breakpoints, held_by
@@ -173,15 +173,16 @@ class Verbs:
                 await self._matcher.move(task, TaskState.NEW, None)
 
     async def _resume_run(self, id: str, ask: Ask, step: bool) -> None:
-        version, held, again = None, None, None
+        judged: tuple[int, Entry] | None = None
+        again: str | None = None
         while True:
             live = await self._live.get(id)
             if live.run.state is not RunState.HELD:
                 raise NotPossible(f"Run {id} is {live.run.state}, not held.")
-            last = live.entries[-1] if live.entries else None
-            if last is None or last.state is not EntryState.HELD or (version, held) == (self._breakpoints.version, last):
+            held = _held_before(live)
+            if held is None or judged == (self._breakpoints.version, held):
                 break
-            version, held = self._breakpoints.version, last
+            judged = self._breakpoints.version, held
             again = await self._breakpoints.holds_again(live.task, live.run, held, held_by(live.run.reason))
         change = Change(passes=self._passes_of(live))
         if held is not None and again is not None:
@@ -199,8 +200,8 @@ class Verbs:
         breakpoint = held_by(live.run.reason)
         if breakpoint is None:
             return []
-        before = bool(live.entries) and live.entries[-1].state is EntryState.HELD
-        places = live.entries[-1:] if before else about_to_be_given(live.entries, self._setting.blocking)
+        held = _held_before(live)
+        places = [held] if held is not None else about_to_be_given(live.entries, self._setting.blocking)
         return [Pass(live.run.id, entry.seq, breakpoint) for entry in places]
 
     async def edit(self, id: str, data: bytes, merge: bool, ask: Ask) -> None:
@@ -407,6 +408,12 @@ class Verbs:
         if task is None:
             raise NotFound(f"There is no task {id}. List them with `scriptrules tasks`.")
         return task
+
+
+def _held_before(live: LiveRun) -> Entry | None:
+    """The entry that a run is held before."""
+    last = live.entries[-1] if live.entries else None
+    return last if last is not None and last.state is EntryState.HELD else None
 
 
 def _merged(before: bytes, fields: bytes) -> bytes:
