@@ -59,6 +59,7 @@ def test_whatever_a_random_rule_generates_was_foreseen(seed: int, size: int) -> 
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 @settings(max_examples=8000, deadline=None)
 @given(seed=SEEDS, size=SIZES)
 def test_whatever_thousands_of_random_rules_generate_was_foreseen(seed: int, size: int) -> None:

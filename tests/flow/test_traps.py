@@ -13,7 +13,11 @@ from scriptrules.flow.shapes import Certainty, RuleFacts
 from scriptrules.rulebook.files import make_source
 
 HEAD = """\
+import bisect
+import heapq
+import json
 from collections import defaultdict
+from operator import itemgetter
 on = "go"
 def yes(name):
     emit(name)
@@ -24,6 +28,12 @@ def no(name):
 def bad(name):
     emit(name)
     raise ValueError("bad")
+"""
+LIBRARY = """\
+def send(name):
+    emit(name)
+def other(name):
+    emit(f"other.{name}")
 """
 TRAPS = {
     "an augmented assignment changes a list that has two names": """
@@ -79,11 +89,109 @@ TRAPS = {
                     emit("q")
         except ValueError:
             emit("r")""",
+    "format() counts its braces": 'emit("{b}.{}{{}}".format("p", b="q")[:3])',
+    "a number is written without its fraction": """
+        emit("n%d" % 2.7)
+        emit("n%d" % True)""",
+    "one of several beginnings": """
+        if "abc".startswith(("z", "b")):
+            emit("p")
+        emit("q")""",
+    "a beginning further on": """
+        if f"ab{x}".startswith("b", 1):
+            emit("p")
+        else:
+            emit("q")""",
+    "a tuple is no list": """
+        if (1, 2) == [1, 2]:
+            emit("p")
+        else:
+            emit("q")""",
+    "True is the key 1": """
+        names = {1: "p"}
+        names[True] = "q"
+        emit(names[True])
+        for key in names:
+            emit(f"k.{key}")""",
+    "what may be missing is not counted": """
+        names = ["q"] if x == 9 else []
+        if x:
+            names.append("p")
+        names.append("q")
+        for at, one in enumerate(names):
+            emit(f"n{at}.{one}")""",
+    "max() of some": 'emit(max(*["p", "q"][:x], "m"))',
+    "max() asks nobody about nothing": 'max(["p"][:x], key=yes, default="x")',
+    "a method is a function": """
+        names = []
+        list.append(names, "p")
+        for one in names:
+            emit(one)""",
+    "a heap is a list": """
+        heap = ["r"]
+        heapq.heappush(heap, "p")
+        bisect.insort(heap, "q")
+        for one in heap:
+            emit(one)""",
+    "append() with a star": """
+        names = []
+        names.append(*["p", "q"][:1])
+        for one in names:
+            emit(one)""",
+    "sets are put together of several": """
+        names = {"o"}
+        names.update(["p"], ["q"])
+        for one in sorted(names.union(["r"], ["s"])):
+            emit(one)""",
+    "a set is emptied": """
+        names = {"p"}
+        names.difference_update(["p"])
+        if names:
+            emit("full")
+        else:
+            emit("empty")""",
+    "a set changes sides": """
+        names = {"p"}
+        names.symmetric_difference_update(["p", "q"])
+        for one in names:
+            emit(one)""",
+    "a function among data": """
+        data = json.loads('{"a": 1}')
+        data["f"] = emit
+        data["f"]("p")""",
+    "a function out of a dictionary": 'itemgetter("f")({"f": emit})("p")',
+    "an augmented assignment does not change a tuple": """
+        a = b = ("p",)
+        a += ("q",)
+        for one in b:
+            emit(one)""",
+    "nothing is deleted": """
+        names = []
+        del names[:]
+        emit("p")""",
+    "one of several lists is emptied": """
+        boxes = [["p", "r"] for _ in range(x)]
+        for box in boxes:
+            box.pop()
+            break
+        if boxes:
+            boxes[0].clear()
+        for box in boxes:
+            emit("full." + box[0] if box else "empty")""",
+    "a library is imported where it is needed": """
+        if x:
+            from lib.a import send
+            send("p")
+        else:
+            from lib.a import other
+            other("q")""",
 }
 
 
 def analysed(body: str, interpreter: Interpreter) -> RuleFacts:
-    source = make_source("rule", "rules/rule.py", f"{HEAD}def main(x):\n{textwrap.indent(body, '    ')}\n", {})
+    source = make_source(
+        "rule", "rules/rule.py", f"{HEAD}def main(x):\n{textwrap.indent(body, '    ')}\n", {"a": LIBRARY}
+    )
     problems, _ = interpreter.load(source)
     assert problems == []
     (facts,) = analyse(source, FUNCTIONS).rules

@@ -21,6 +21,7 @@ from scriptrules.flow.interpreter.deciding import decide
 from scriptrules.flow.interpreter.elements import each
 from scriptrules.flow.interpreter.generating import generate
 from scriptrules.flow.interpreter.machine import Arguments, Dead, Frame, Machine, TooComplex
+from scriptrules.flow.interpreter.names import load_libraries
 from scriptrules.flow.interpreter.tables import LANGUAGE
 from scriptrules.flow.interpreter.truth import truths
 from scriptrules.flow.shapes import Facts, RuleFacts, Start, Use, Via, given_up, unknown
@@ -211,6 +212,7 @@ class _Analysis:
             machine.state.facts["task.name"] = Domain(only=frozenset(patterns))
         elif EVERYTHING not in patterns:
             machine.state.facts["task.name"] = Domain(fits=tuple(patterns))
+        load_libraries(machine)
         path = together(machine.block(self.tree.body, machine.state))
         states = [end.state for end in ends(path) if isinstance(end, Falls)]
         if not states:

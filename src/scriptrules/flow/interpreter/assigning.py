@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import cast
 
 from scriptrules.flow.interpreter.containers import extended, put, updated
-from scriptrules.flow.interpreter.elements import cases, changed, elements, members
-from scriptrules.flow.interpreter.machine import Arguments, Dead, Machine
+from scriptrules.flow.interpreter.elements import carries, cases, changed, elements, members
+from scriptrules.flow.interpreter.machine import Arguments, Dead, Machine, TooComplex
 from scriptrules.flow.interpreter.methods import method
 from scriptrules.flow.interpreter.names import write
 from scriptrules.flow.interpreter.operators import binary
@@ -97,6 +97,8 @@ def _store(machine: Machine, container: Value, index: ast.expr, value: Value) ->
     for one in cases(machine, container):
         if not isinstance(one, Ref):
             changed(machine, one)
+            if carries(machine, value):
+                raise TooComplex  # whatever is taken out of the data later may be a function
             continue
         content = machine.state.cells.get(one.id)
         if isinstance(content, Table):
@@ -122,14 +124,20 @@ def augment(machine: Machine, node: ast.AugAssign) -> None:
     before, added = machine.used(_loaded(node.target)), machine.used(node.value)
     every = cases(machine, before)
     for one in every:
-        content = machine.state.cells.get(one.id) if isinstance(one, Ref) else None
+        content = _changeable(machine, one)
         if isinstance(one, Ref) and content is not None:
             after = _grown(machine, content, node.op, added)
             machine.state.cells[one.id] = after if len(every) == 1 else _perhaps(machine, content, after)
-    if all(isinstance(one, Ref) for one in every):
+    if all(_changeable(machine, one) is not None for one in every):
         return
     changed(machine, before)
     assign(machine, node.target, machine.spread([before, added], lambda a, b: binary(machine, node.op, a, b)))
+
+
+def _changeable(machine: Machine, value: Value) -> Object | None:
+    """What is in a container that an augmented assignment changes where it is."""
+    content = machine.state.cells.get(value.id) if isinstance(value, Ref) else None
+    return None if isinstance(content, Items) and content.kind in ("tuple", "frozenset") else content
 
 
 def _grown(machine: Machine, content: Object, op: ast.operator, added: Value) -> Object:
@@ -154,6 +162,10 @@ def delete(machine: Machine, target: ast.expr) -> None:
     """``del target``."""
     if isinstance(target, ast.Subscript):
         container = machine.evaluate(target.value)
+        if isinstance(target.slice, ast.Slice):
+            machine.evaluate(target.slice)
+            method(machine, container, "remove", Arguments())
+            return
         method(machine, container, "pop", Arguments((machine.used(target.slice),), texts=(ast.unparse(target.slice),)))
 
 

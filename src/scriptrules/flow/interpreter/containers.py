@@ -170,7 +170,7 @@ def put(machine: Machine, table: Table, key: Value, value: Value) -> Table:
         return Table(every, rest, True)
     if isinstance(key, Const):
         items = {one: (old, presence) for one, old, presence in table.items}
-        items[key] = (value, None)
+        items[next((one for one in items if same_key(one, key)), key)] = (value, None)
         return Table(tuple((one, *item) for one, item in items.items()), table.rest)
     if isinstance(key, Choice) and all(isinstance(case.value, Const) for case in key.cases):
         kept = {one: (old, presence) for one, old, presence in table.items}
@@ -212,7 +212,7 @@ def _looked_up(machine: Machine, table: Table, key: Value, written: str, default
         table = Table(tuple((name, another(one), there) for name, one, there in table.items), table.rest, True)
     if isinstance(key, Const):
         for name, value, presence in table.items:
-            if name == key:
+            if same_key(name, key):
                 if (presence is None and not table.several) or default is None:
                     return value
                 there = presence or Presence(EITHER, ())
@@ -229,6 +229,11 @@ def _looked_up(machine: Machine, table: Table, key: Value, written: str, default
     facts = unequal_facts(machine, key, [name for name, _, _ in table.items])
     cases += [Case("otherwise", facts, one) for one in others if machine.state.possible(facts)]
     return choice(cases)
+
+
+def same_key(one: Value, other: Value) -> bool:
+    """Whether two keys are one to a dictionary, as 1 and True are."""
+    return one == other or (isinstance(one, Const) and isinstance(other, Const) and one.value == other.value)
 
 
 def field(name: str) -> Data:

@@ -187,6 +187,9 @@ def called_back(machine: Machine, value: Value, argument: Value) -> Value:
     return result or NONE
 
 
+PYTHON: dict[str, Callable[[Iterable[Any]], Any]] = {"tuple": tuple, "set": frozenset}
+
+
 def python_of(machine: Machine, value: Value) -> tuple[Any] | None:
     """The Python value that an exact one stands for."""
     if isinstance(value, Const):
@@ -195,7 +198,10 @@ def python_of(machine: Machine, value: Value) -> tuple[Any] | None:
     if items is not None and items.exact and len(items.items) <= FOLD_MAX:
         inner = [python_of(machine, one) for one, _ in items.items]
         if all(one is not None for one in inner):
-            return ([one[0] for one in inner if one is not None],)
+            try:
+                return (PYTHON.get(items.kind, list)(one[0] for one in inner if one is not None),)
+            except TypeError:  # a set of what has no hash
+                return None
     return None
 
 

@@ -17,7 +17,7 @@ from scriptrules.flow.interpreter.elements import called_back, carries
 from scriptrules.flow.interpreter.generating import anything
 from scriptrules.flow.interpreter.machine import Activation, Arguments, Dead, Frame, Machine, TooComplex, nowhere
 from scriptrules.flow.interpreter.methods import method
-from scriptrules.flow.interpreter.natives import native
+from scriptrules.flow.interpreter.natives import native, unknown
 from scriptrules.flow.interpreter.scopes import Scope, scope
 from scriptrules.flow.interpreter.widening import equal_states
 from scriptrules.flow.values import (
@@ -95,6 +95,8 @@ def never(machine: Machine, function: Const, arguments: Arguments) -> Value:
 
 def opaquely(machine: Machine, function: Value, arguments: Arguments) -> Value:
     """Call what cannot be called, or nothing is known of."""
+    if any(carries(machine, value) for value in arguments.values):
+        return unknown(machine, "it", arguments)
     return opaque("what a call gives")
 
 

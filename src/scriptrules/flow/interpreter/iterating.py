@@ -15,7 +15,7 @@ from scriptrules.flow.interpreter.elements import (
     members,
     python_of,
 )
-from scriptrules.flow.interpreter.machine import Arguments, Dead, Machine
+from scriptrules.flow.interpreter.machine import Arguments, Dead, Machine, nowhere
 from scriptrules.flow.interpreter.natives import folded, unknown
 from scriptrules.flow.interpreter.truth import truths
 from scriptrules.flow.values import NONE, Items, Lost, Presence, Value, alternatives, const, opaque
@@ -46,12 +46,14 @@ def _enumerate(machine: Machine, given: Arguments) -> Value:
     items, rest = elements(machine, machine.state.narrow(given.args[0])) if given.args else ((), None)
     start = python_of(machine, given.get(1, "start") or const(0))
     begin = start[0] if start is not None and isinstance(start[0], int) else 0
-    pairs = tuple(
-        (machine.new_list([const(at) if start is not None else opaque("a number"), item], "tuple"), presence)
-        for at, (item, presence) in enumerate(items, begin)
-    )
+    pairs: list[Element] = []
+    least = begin  # the number, if nothing that may be missing is there
+    for at, (item, presence) in enumerate(items, begin):
+        number = opaque("a number") if start is None else alternatives(const(one) for one in range(least, at + 1))
+        pairs.append((machine.new_list([number, item], "tuple"), presence))
+        least += presence is None
     more = None if rest is None else machine.new_list([opaque("a number"), rest], "tuple")
-    return machine.new(Items("list", pairs, more))
+    return machine.new(Items("list", tuple(pairs), more))
 
 
 def _zip(machine: Machine, given: Arguments) -> Value:
@@ -86,7 +88,7 @@ def _spread_out(machine: Machine, row: Value) -> Arguments:
     items, rest = elements(machine, row)
     if all(presence is None for _, presence in items):
         return Arguments(tuple(item for item, _ in items), rest=rest)
-    return Arguments(rest=alternatives([item for item, _ in items]))
+    return Arguments(rest=alternatives(members(items, rest)))
 
 
 def _starmap(machine: Machine, given: Arguments) -> Value:
@@ -149,23 +151,19 @@ def _next(machine: Machine, given: Arguments) -> Value:
 def _chosen(machine: Machine, given: Arguments) -> Value:
     """One of the arguments, or of the elements of the only one."""
     key = given.get(99, "key")
-    values: list[Value] = list(given.args)
-    if len(values) == 1:
-        items, rest = elements(machine, machine.state.narrow(values[0]))
-        values = members(items, rest)
+    items: tuple[Element, ...] = tuple((value, None) for value in given.args)
+    rest = given.rest
+    if len(items) == 1 and rest is None:
+        items, rest = elements(machine, machine.state.narrow(items[0][0]))
     if key is not None:
-        for value in values:
-            machine.call(key, Arguments((value,)))
-    if default := [value for name, value in given.keywords if name == "default"]:
-        values += default
-    if not values:
-        raise Dead
-    return alternatives(values)
+        each(machine, machine.new(Items("list", items, rest)), lambda one: machine.call(key, Arguments((one,))))
+    values = members(items, rest) + [value for name, value in given.keywords if name == "default"]
+    return alternatives(values) if values else nowhere()
 
 
 def _extreme(machine: Machine, name: str, given: Arguments) -> Value:
     """`min` or `max`."""
-    result = None if given.keywords else folded(machine, name, given)
+    result = None if given.keywords or given.rest is not None else folded(machine, name, given)
     return _chosen(machine, given) if result is None else result
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from scriptrules.flow.interpreter.containers import dict_, extended, field, looked_up, put, updated
+from scriptrules.flow.interpreter.containers import dict_, extended, field, looked_up, put, same_key, updated
 from scriptrules.flow.interpreter.elements import called_back, carries, changed, elements, inside, members
 from scriptrules.flow.interpreter.generating import anything
-from scriptrules.flow.interpreter.machine import Arguments, Dead, Machine, nowhere
+from scriptrules.flow.interpreter.machine import Arguments, Machine, TooComplex, nowhere
 from scriptrules.flow.interpreter.texts import text_method
 from scriptrules.flow.values import (
     EITHER,
@@ -15,6 +15,7 @@ from scriptrules.flow.values import (
     Data,
     Items,
     Lost,
+    Object,
     Presence,
     Ref,
     Table,
@@ -73,6 +74,12 @@ READING = frozenset(  # methods that change nothing
         "issuperset",
     ]
 )
+ADDING_ONE = frozenset({"append", "add", "appendleft", "insert"})
+ADDING_ALL = frozenset(
+    {"extend", "extendleft", "update", "union", "symmetric_difference", "symmetric_difference_update"}
+)
+COMPUTING = frozenset({"union", "intersection", "difference", "symmetric_difference"})
+KEEPING = frozenset({"append", "add", "insert", "extend", "update", "setdefault"})  # which put their argument into data
 
 
 def method(machine: Machine, receiver: Value, name: str, given: Arguments, written: str = "it") -> Value:
@@ -108,6 +115,8 @@ def _data_method(machine: Machine, receiver: Value, name: str, given: Arguments)
         called_back(machine, value, opaque("an element of a value that run time decides"))
     if name not in READING:
         changed(machine, receiver)
+    if name in KEEPING and any(carries(machine, value) for value in given.values):
+        raise TooComplex  # whatever is taken out of the data later may be a function
     if any(carries(machine, value) for value in given.values):
         return Lost(f"what {name}() gives")
     if isinstance(receiver, Data) and name == "get" and given.args and isinstance(given.args[0], Const):
@@ -130,67 +139,63 @@ def _task_method(machine: Machine, name: str, given: Arguments) -> Value:
 
 
 def _list_method(machine: Machine, receiver: Ref, content: Items, name: str, given: Arguments) -> Value:
-    args = given.args
-    cells = machine.state.cells
+    args = given.args if given.rest is None else ()
     match name:
         case "append" | "add" | "appendleft" if args:
-            known = any(one == args[0] and presence is None for one, presence in content.items)
-            if content.kind == "set" and known:
-                return NONE
-            if content.rest is not None or content.several:
-                more = [args[0]] if content.rest is None else [content.rest, args[0]]
-                cells[receiver.id] = Items(content.kind, content.items, alternatives(more), content.several)
-            elif name == "appendleft":
-                cells[receiver.id] = Items(content.kind, ((args[0], None), *content.items))
-            else:
-                cells[receiver.id] = Items(content.kind, (*content.items, (args[0], None)))
-            return NONE
-        case "extend" | "update" if args:
+            if name == "appendleft" and content.rest is None and not content.several:
+                return _becomes(machine, receiver, Items(content.kind, ((args[0], None), *content.items)))
+            return _becomes(machine, receiver, extended(content, [(args[0], None)], None))
+        case "extend" | "update" if len(args) == 1:
             items, rest = elements(machine, machine.state.narrow(args[0]))
-            cells[receiver.id] = extended(content, items, rest)
-            return NONE
+            return _becomes(machine, receiver, extended(content, items, rest))
         case "copy":
-            return machine.new(content)
-        case "clear":
-            cells[receiver.id] = Items(content.kind, ())
-            return NONE
-        case "reverse" if content.rest is None:
-            cells[receiver.id] = Items(content.kind, content.items[::-1])
-            return NONE
-        case "insert" if len(args) == 2 and args[0] == const(0) and content.rest is None:
-            cells[receiver.id] = Items(content.kind, ((args[1], None), *content.items))
-            return NONE
+            return machine.new(Items(content.kind, *elements(machine, receiver)))
+        case "clear" if not content.several:
+            return _becomes(machine, receiver, Items(content.kind, ()))
+        case "reverse" if content.rest is None and not content.several:
+            return _becomes(machine, receiver, Items(content.kind, content.items[::-1]))
+        case "insert" if len(args) == 2 and args[0] == const(0) and content.rest is None and not content.several:
+            return _becomes(machine, receiver, Items(content.kind, ((args[1], None), *content.items)))
         case "pop" | "popleft" if content.exact and content.items and (not args or args[0] in (const(0), const(-1))):
             first = name == "popleft" or (args and args[0] == const(0))
-            taken = content.items[0 if first else -1][0]
-            cells[receiver.id] = Items(content.kind, content.items[1:] if first else content.items[:-1])
-            return taken
+            _becomes(machine, receiver, Items(content.kind, content.items[1:] if first else content.items[:-1]))
+            return content.items[0 if first else -1][0]
         case "index" | "count" | "issubset" | "issuperset" | "isdisjoint":
             return opaque("a number")
         case "union" if len(args) == 1:
             items, rest = elements(machine, machine.state.narrow(args[0]))
             return machine.new(extended(content, items, rest))
-    every: list[Value] = members(content.items, content.rest)
+    return _jumbled(machine, receiver, content, name, given)
+
+
+def _becomes(machine: Machine, container: Ref, content: Object) -> Value:
+    machine.state.cells[container.id] = content
+    return NONE
+
+
+def _jumbled(machine: Machine, receiver: Ref, content: Items, name: str, given: Arguments) -> Value:
+    """A method after which any of the elements may be anywhere, or gone."""
+    every = members(content.items, content.rest)
     key = given.get(99, "key")
     if key is not None:
         called_back(machine, key, alternatives(every) if every else NONE)
-    every += [value for value in args if name in ("insert",)]
-    for value in args if name in ("symmetric_difference", "__add__") else ():
-        items, rest = elements(machine, machine.state.narrow(value))
-        every += members(items, rest)
+    if name in ADDING_ONE:
+        every += given.values
+    elif name in ADDING_ALL:
+        every += [one for value in given.values for one in members(*elements(machine, machine.state.narrow(value)))]
     mixed = alternatives(every) if every else None
-    if name in ("pop", "popleft", "remove", "discard", "sort", "insert", "rotate", "reverse"):
-        cells[receiver.id] = Items(content.kind, (), mixed)
-        if mixed is None and name.startswith("pop"):
-            raise Dead
-        return mixed if mixed is not None and name.startswith("pop") else NONE
-    return machine.new(Items(content.kind, (), mixed))
+    if name in COMPUTING:
+        return machine.new(Items(content.kind, (), mixed))
+    _becomes(machine, receiver, Items(content.kind, (), mixed, content.several))
+    if not name.startswith("pop"):
+        return NONE
+    return nowhere() if mixed is None else mixed
 
 
 def _dict_method(machine: Machine, receiver: Ref, content: Table, name: str, given: Arguments, written: str) -> Value:
     args = given.args
     cells = machine.state.cells
-    if content.several and name in ("pop", "clear", "update"):
+    if content.several and name in ("pop", "popitem", "clear", "update"):
         rest = alternatives(
             [*inside(machine, receiver), *given.values, *(_values(machine, given) if name == "update" else ())]
         )
@@ -210,7 +215,7 @@ def _dict_method(machine: Machine, receiver: Ref, content: Table, name: str, giv
             return found
         case "pop" if args:
             found = looked_up(machine, content, args[0], given.text(0), args[1] if len(args) > 1 else None)
-            left = tuple(item for item in content.items if item[0] != args[0])
+            left = tuple(item for item in content.items if not same_key(item[0], args[0]))
             if not isinstance(args[0], Const):
                 left = tuple((key, value, Presence("it is still there", ())) for key, value, _ in content.items)
             cells[receiver.id] = Table(left, content.rest)

@@ -83,6 +83,13 @@ def member(machine: Machine, module: str, name: str) -> Value:
     return value  # type: ignore[no-any-return]
 
 
+def load_libraries(machine: Machine) -> None:
+    """Execute the modules of all libraries, before anything depends on where each is imported."""
+    for library in machine.libraries:
+        if library not in machine.loaded:
+            _load(machine, library)
+
+
 def _load(machine: Machine, library: str) -> None:
     """Execute the module of a library."""
     frame, effects = machine.frame, machine.effects

@@ -9,9 +9,19 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable
 
-from scriptrules.flow.interpreter.containers import copied, dict_
-from scriptrules.flow.interpreter.elements import FOLD_MAX, called_back, carries, from_python, perhaps, python_of
-from scriptrules.flow.interpreter.injected import injected
+from scriptrules.flow.interpreter.containers import copied, dict_, in_any_order, put, updated
+from scriptrules.flow.interpreter.elements import (
+    FOLD_MAX,
+    called_back,
+    carries,
+    cases,
+    elements,
+    from_python,
+    members,
+    perhaps,
+    python_of,
+)
+from scriptrules.flow.interpreter.injected import INJECTED, injected
 from scriptrules.flow.interpreter.machine import Arguments, Dead, Machine
 from scriptrules.flow.interpreter.truth import truths
 from scriptrules.flow.values import (
@@ -30,6 +40,7 @@ from scriptrules.flow.values import (
     Table,
     Text,
     Value,
+    alternatives,
     const,
     opaque,
     text,
@@ -58,12 +69,21 @@ FOLDED = frozenset(
 )
 
 
+TYPES = frozenset({"dict", "list", "set", "str"})  # of which methods are called as functions
+TAKING_MORE = frozenset(  # which see to further arguments of which the number is not known
+    ["functools.partial", "itertools.chain", "map", "max", "min", "zip", *INJECTED]
+)
+
+
 def native(machine: Machine, function: Native, given: Arguments) -> Value:
     """Call a function that is not the program's own."""
     name = function.name
     does = machine.language.natives.get(name)
-    if does is not None:
+    if does is not None and (given.rest is None or name in TAKING_MORE):
         return does(machine, given)
+    kind, _, of_type = name.rpartition(".")
+    if kind in TYPES and given.args:
+        return machine.call(Method(given.args[0], of_type), Arguments(given.args[1:], given.keywords, given.rest))
     if name in machine.functions:
         return injected(machine, name, given)
     result = folded(machine, name, given) if name in FOLDED else None
@@ -158,6 +178,43 @@ def _defaultdict(machine: Machine, given: Arguments) -> Value:
     return machine.new(Table(table.items, default if table.rest is None else Lost("a value of a dictionary")))
 
 
+def _deque(machine: Machine, given: Arguments) -> Value:
+    if given.get(1, "maxlen") is None:
+        return copied(machine, given, "list")
+    items, rest = elements(machine, machine.state.narrow(given.args[0])) if given.args else ((), None)
+    return in_any_order(machine, items, rest)
+
+
+def _heap(machine: Machine, given: Arguments) -> Value:
+    """A function that puts a list into another order, and may add to it or take out of it."""
+    if not given.args:
+        raise Dead
+    more = given.values[1:]
+    every = [*more]
+    for one in cases(machine, given.args[0]):
+        content = machine.items(one)
+        if content is None or not isinstance(one, Ref):
+            return unknown(machine, "heapq", given)
+        inside = [*members(content.items, content.rest), *more]
+        every += inside
+        machine.state.cells[one.id] = Items(content.kind, (), alternatives(inside) if inside else None, content.several)
+    return alternatives(every) if every else NONE
+
+
+def _fromkeys(machine: Machine, given: Arguments) -> Value:
+    if not given.args:
+        raise Dead
+    items, rest = elements(machine, machine.state.narrow(given.args[0]))
+    value = given.get(1, "value") or NONE
+    table = Table((), None if rest is None else value)
+    for key, presence in items:
+        if presence is None:
+            table = put(machine, table, key, value)
+        else:
+            table = updated(machine, table, Table(((key, value, presence),)))
+    return machine.new(table)
+
+
 def _isinstance(machine: Machine, given: Arguments) -> Value:
     return opaque("whether it is of a type")
 
@@ -181,7 +238,13 @@ NATIVES: dict[str, Callable[[Machine, Arguments], Value]] = {
     "set": lambda machine, given: copied(machine, given, "set"),
     "str": _str,
     "tuple": lambda machine, given: copied(machine, given, "tuple"),
+    "collections.OrderedDict": dict_,
+    "collections.OrderedDict.fromkeys": _fromkeys,
     "collections.defaultdict": _defaultdict,
+    "collections.deque": _deque,
+    "dict.fromkeys": _fromkeys,
+    **dict.fromkeys([f"bisect.insort{side}" for side in ("", "_left", "_right")], _heap),
+    **dict.fromkeys([f"heapq.heap{what}" for what in ("ify", "pop", "push", "pushpop", "replace")], _heap),
     "copy.copy": _copy,
     "copy.deepcopy": _copy,
     "functools.partial": _partial,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import string
 
 from scriptrules.flow.interpreter.elements import elements, from_python, python_of
@@ -64,7 +65,13 @@ def text_method(machine: Machine, receiver: Value, name: str, given: Arguments) 
     parts = text_of(receiver)
     if name in ("lower", "upper", "casefold", "swapcase"):
         return text([None if part is None else getattr(part, name)() for part in parts])
-    if name == "startswith" and values and isinstance(values[0], str) and parts and parts[0] is not None:
+    if (
+        name == "startswith"
+        and len(given.args) == len(values) == 1
+        and isinstance(values[0], str)
+        and parts
+        and parts[0] is not None
+    ):
         head = parts[0]
         if not head.startswith(values[0][: len(head)]):
             return const(False)
@@ -93,10 +100,11 @@ def _formatted(machine: Machine, template: Value, given: Arguments) -> Value:
     parts: list[str | None] = []
     named = dict(given.keywords)
     try:
-        for at, (literal, field, spec, conversion) in enumerate(string.Formatter().parse(template.value)):
+        counted = itertools.count()
+        for literal, field, spec, conversion in string.Formatter().parse(template.value):
             parts.append(literal)
             if field is not None:
-                index = at if field == "" else int(field) if field.isdigit() else None
+                index = next(counted) if field == "" else int(field) if field.isdigit() else None
                 value = named.get(field) if index is None else (given.args[index] if index < len(given.args) else None)
                 plain = value is not None and not spec and not conversion and not isinstance(value, Choice)
                 parts += text_of(value) if plain and value is not None else (None,)
@@ -110,14 +118,18 @@ def percent(machine: Machine, template: Value, value: Value) -> Value:
     if not isinstance(template, Const) or not isinstance(template.value, str):
         return opaque("what % gives")
     items = machine.items(value)
-    values = [item for item, _ in items.items] if items is not None and items.kind == "tuple" else [value]
+    values = [value]
+    if items is not None and items.kind == "tuple":
+        values = [item for item, _ in items.items] if items.exact else []
     parts: list[str | None] = []
     pieces = template.value.replace("%%", "\0").split("%")
     for at, piece in enumerate(pieces):
         if at:
-            simple = piece[:1] in ("s", "d") and at <= len(values)
-            parts += text_of(values[at - 1]) if simple and not isinstance(values[at - 1], Choice) else (None,)
-            piece = piece[1:] if simple else piece.lstrip("0123456789.-+# ")[1:] if piece[:1] != "(" else ""
+            named = piece[:1] in ("s", "d")
+            simple = named and at <= len(values) and not isinstance(values[at - 1], Choice)
+            whole = simple and (piece[0] == "s" or getattr(values[at - 1], "kind", "") == "int")
+            parts += text_of(values[at - 1]) if whole else (None,)
+            piece = piece[1:] if named else piece.lstrip("0123456789.-+# ")[1:] if piece[:1] != "(" else ""
             if pieces[at][:1] == "(":
                 return Text((pieces[0].replace("\0", "%") or None, None))
         parts.append(piece.replace("\0", "%"))
