@@ -333,7 +333,11 @@ class Client:
         return changed
 
     def bulk(self, verb: str, **settings: Json) -> OutcomeJson:
-        """Do something to all that filters select: name, rule, reason, since, until; `dry_run` only counts."""
+        """Do something to all that filters select: name, rule, reason, since, until; or, with all=True, to everything.
+
+        Args:
+            settings: the filters; `dry_run` only counts; the rest as of `verb`.
+        """
         outcome: OutcomeJson = self._request("POST", f"/api/bulk/{verb}", _encode(settings))
         return outcome
 

@@ -27,8 +27,9 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     listen: str = "127.0.0.1:8765"
     body_max: Positive = 32 * MEGABYTE  # bytes of one request, such as many tasks as NDJSON
-    read_timeout: Annotated[float, msgspec.Meta(gt=0)] = 60.0  # seconds in which the body of a request has to come
+    read_timeout: Annotated[float, msgspec.Meta(gt=0)] = 60.0  # seconds in which a request has to come
     write_timeout: Annotated[float, msgspec.Meta(gt=0)] = 20.0  # seconds that a client may take nothing of an answer
+    connections: Positive = 500  # at the same time
     rate: Annotated[int, msgspec.Meta(ge=0)] = 0  # requests a second of a client; 0: 1,000, and any number on loopback
     hosts: list[str] = []  # names that it is reached by besides loopback, such as that of a proxy in front
     root_path: Annotated[str, msgspec.Meta(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = ""  # where a proxy puts it

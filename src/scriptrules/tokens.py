@@ -7,6 +7,7 @@ signed with the token's hash: it survives a restart, ends when the token is revo
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import re
@@ -40,6 +41,7 @@ class Identity(msgspec.Struct, frozen=True):
     role: Role
     name: str | None = None
     cookie: bool = False  # known by the session of a browser, which sends it along by itself
+    ends: int | None = None  # when a session does, in seconds since 1970
 
     def may(self, role: Role) -> bool:
         return ROLES.index(self.role) >= ROLES.index(role)
@@ -54,6 +56,7 @@ class Tokens:
 
     def __init__(self, tokens: Iterable[Token] = ()) -> None:
         self._by_hash = {token.hash: token for token in tokens}
+        self.changed = asyncio.Event()  # some were added or removed; another one each time
 
     def __bool__(self) -> bool:
         return bool(self._by_hash)
@@ -79,6 +82,7 @@ class Tokens:
 
     def put(self, token: Token) -> None:
         self._by_hash[token.hash] = token
+        self._tell()
 
     def removable(self, name: str, open_without: bool) -> Token:
         """The token of this name, which may be removed.
@@ -102,6 +106,11 @@ class Tokens:
 
     def remove(self, token: Token) -> None:
         self._by_hash.pop(token.hash, None)
+        self._tell()
+
+    def _tell(self) -> None:
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
 
     def identify(self, text: str) -> Identity | None:
         """Whose token this is."""
@@ -123,7 +132,8 @@ class Tokens:
         token = next((token for token in self._by_hash.values() if token.name == name), None)
         if token is None or not hmac.compare_digest(_sign(claim, token), signature):
             return None
-        return Identity(token.role, token.name, cookie=True) if int(ends) > now // SECOND else None
+        found = Identity(token.role, token.name, cookie=True, ends=int(ends))
+        return found if int(ends) > now // SECOND else None
 
 
 def _hash(text: str) -> str:

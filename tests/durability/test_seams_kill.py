@@ -165,7 +165,7 @@ class Chaos:
         verb = self.random.choice(["resume", "resume", "resume", "step"])
         request = f"q{self.random.random()}"
         for _ in range(2):
-            post(self.server, f"/api/bulk/{verb}", request_id=request)
+            post(self.server, f"/api/bulk/{verb}", all=True, request_id=request)
 
     def held(self) -> list[str]:
         return [one["id"] for one in self.server.get("/api/held")["items"]]
@@ -182,7 +182,7 @@ class Chaos:
             post(self.server, f"/api/{'runs' if id.startswith('r') else 'tasks'}/{id}/{verb}", **more)
 
     def retry(self) -> None:
-        post(self.server, "/api/bulk/retry", from_start=self.random.random() < 0.3)
+        post(self.server, "/api/bulk/retry", all=True, from_start=self.random.random() < 0.3)
 
     def fork(self) -> None:
         runs = self.server.get("/api/runs?limit=50")["items"]
@@ -227,7 +227,7 @@ def test_nothing_is_lost_doubled_or_stuck_whatever_people_do_while_the_server_is
         server.request("DELETE", f"/api/breakpoints/{one['name']}")
 
     def quiet() -> bool:
-        post(server, "/api/bulk/resume")
+        post(server, "/api/bulk/resume", all=True)
         for run in server.all("runs", state="held", reason="divergence"):  # after what was answered, or done again
             post(server, f"/api/runs/{run['id']}/retry", from_start=True)
         left = [run for run in server.all("runs") if run["state"] not in FINAL]

@@ -385,6 +385,19 @@ def test_a_pattern_is_refused_where_the_name_of_tasks_is_meant(server: Server) -
             ask()
 
 
+def test_in_bulk_without_a_filter_it_has_to_be_said_that_all_is_meant(server: Server) -> None:
+    set_breakpoint(server, "work")
+    id = server.send("work", n=1)
+    server.wait_task(id, {"held"})
+    for body in ({}, {"dry_run": True}, {"all": False}, {"all": True, "name": "work"}, {"name": None}):
+        with pytest.raises(Problem, match='"all": true') as problem:
+            post(server, "/api/bulk/drop", **body)
+        assert problem.value.status == 400
+    assert server.task(id)["state"] == "held"
+    assert post(server, "/api/bulk/drop", all=True, dry_run=True)["matched"] == 1
+    assert post(server, "/api/bulk/drop", all=True)["changed"] == 1
+
+
 def test_a_repeated_request_changes_nothing_more(server: Server) -> None:
     set_breakpoint(server, "work", name="one")
     id = server.send("work", n=1)

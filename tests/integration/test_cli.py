@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from clihelp import PATIENCE, Project, environment, until
 
+from serving import project as serving_project
+
 SHAPE_OF_TASK = {"id", "name", "data", "state", "since", "reason", "exit", "parent", "root", "hop", "key", "created"}
 
 
@@ -201,6 +203,30 @@ def test_send_wait_says_what_is_held_and_goes_on_once_somebody_resumes_it(projec
         project("resume", found[1])
         assert sending.wait(PATIENCE) == 0
         assert json.load(sending.stdout)["runs"][0]["run"]["value"] == "went on"
+
+
+def test_send_wait_goes_on_waiting_while_the_server_is_killed_and_started_again() -> None:
+    with serving_project() as server:
+        server.rule("asking", 'on = "ask"\ndef main():\n    hold("somebody has to look")\n    return 5\n')
+        server.start()
+        sending = subprocess.Popen(
+            [sys.executable, "-m", "scriptrules", "send", "ask", "--wait", "--json"],
+            env=environment(SCRIPTRULES_URL=f"http://127.0.0.1:{server.port}"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with sending:
+            assert sending.stdout is not None
+            assert sending.stderr is not None
+            assert "somebody has to look" in sending.stderr.readline()
+            server.kill()
+            assert "this goes on when one does" in sending.stderr.readline()
+            server.start()
+            (run,) = server.all("runs", state="held")
+            server.request("POST", f"/api/runs/{run['id']}/resume", b"{}")
+            assert sending.wait(PATIENCE) == 0
+            assert json.load(sending.stdout)["runs"][0]["run"]["value"] == 5
 
 
 def test_cancel_ends_a_waiting_run(project: Project) -> None:

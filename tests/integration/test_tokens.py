@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import hmac
 import http.client
 import json
 import socket
@@ -120,6 +123,53 @@ def test_a_revoked_token_is_refused_at_once_and_the_last_admin_stays(server: Ser
         admin.revoke_token("eve")
     admin.revoke_token("ada")
     assert client_of(server).whoami()["tokens"] is False
+
+
+@contextlib.contextmanager
+def follow(server: Server, path: str, **headers: str) -> Iterator[http.client.HTTPResponse]:
+    """An answer that lasts, once it has begun."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.request("GET", path, headers=headers)
+    response = connection.getresponse()
+    assert response.status == 200
+    assert response.readline()
+    yield response
+    connection.close()
+
+
+@pytest.mark.parametrize("path", ["/api/events", "/api/runs/{run}/logs?follow=1"])
+def test_what_is_open_ends_when_who_asked_may_have_it_no_longer(server: Server, path: str) -> None:
+    server.rule("wait", 'on = "wait"\ndef main():\n    log("here")\n    receive("never")\n')
+    eventually(lambda: server.get("/api/rules")["items"], "the rule is active")
+    path = path.format(run=server.wait_run(server.send("wait"), {"waiting"})["id"])
+    with follow(server, path) as nameless:
+        ada = client_of(server).add_token("ada", "admin")["token"]
+        nameless.read()  # there are tokens now, and it gave none
+    admin = client_of(server, ada)
+    eve = admin.add_token("eve", "viewer")["token"]
+    with (
+        follow(server, path, authorization=f"Bearer {eve}") as hers,
+        follow(server, "/api/events", authorization=f"Bearer {ada}") as mine,
+    ):
+        admin.revoke_token("eve")
+        hers.read()
+        admin.send("still.there", {})
+        while b"still.there" not in mine.readline():
+            pass
+    admin.add_token("eve", "viewer")  # the same name is not the same token
+    assert ask(server, "GET", path, authorization=f"Bearer {eve}")[0] == 401
+
+
+def test_what_is_open_ends_with_the_session(server: Server) -> None:
+    client_of(server).add_token("ada", "admin")
+    store = sqlite3.connect(server.folder / ".scriptrules" / "state.db")
+    ((hash,),) = store.execute("SELECT hash FROM tokens").fetchall()
+    store.close()
+    claim = f"ada.{int(time.time()) + 3}"
+    session = f"{claim}.{hmac.new(hash.encode(), claim.encode(), hashlib.sha256).hexdigest()}"
+    with follow(server, "/api/events", cookie=f"scriptrules_session={session}") as stream:
+        stream.read()
+    assert ask(server, "GET", "/api/tasks", cookie=f"scriptrules_session={session}")[0] == 401
 
 
 def test_a_browser_gets_a_session_that_no_other_site_can_use(server: Server) -> None:

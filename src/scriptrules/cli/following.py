@@ -1,4 +1,4 @@
-"""The log of a run as it comes, over restarts of the server.
+"""What is waited for or followed over restarts of the server, such as the log of a run as it comes.
 
 Tried and rejected: positions in the lines. What containers write has none that a restart keeps, so lines are known
 again by their order and their text. Where that differs they are told once more: better a line twice than none.
@@ -9,16 +9,33 @@ from __future__ import annotations
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 from scriptrules.cli.common import say
-from scriptrules.client import Unreachable
+from scriptrules.client import Refused, Unreachable
 
 if TYPE_CHECKING:
     from scriptrules.client import Client, LogJson
 
+Answer = TypeVar("Answer")
 INTERVAL = 1.0  # seconds until a server that does not answer is asked again
+AWAY = "The server does not answer; this goes on when one does. Ctrl-C ends it."
+
+
+def persistently(ask: Callable[[], Answer]) -> Answer:
+    """What `ask` gives, however long the server is away or cannot read its store."""
+    told = False
+    while True:
+        try:
+            return ask()
+        except (Unreachable, Refused) as error:
+            if isinstance(error, Refused) and error.status != 503:
+                raise
+        if not told:
+            say(AWAY)
+        told = True
+        time.sleep(INTERVAL)
 
 
 def follow(client: Client, run: str) -> Iterator[LogJson]:
@@ -39,7 +56,7 @@ def follow(client: Client, run: str) -> Iterator[LogJson]:
                 return
         except Unreachable:
             if heard:
-                say("The server does not answer; this goes on when one does. Ctrl-C ends it.")
+                say(AWAY)
             heard = False
         time.sleep(INTERVAL)
 

@@ -64,28 +64,30 @@ def send_command(
         else:
             click.echo(id)
         return
-    _wait(client, id, as_json)
-    if _any(client, id, "failed", "cancelled"):
+    if _has_failed(client, id, as_json):
         hint_at_texts(fields)
         click.get_current_context().exit(1)
 
 
-def _wait(client: Client, id: str, as_json: bool) -> None:
+def _has_failed(client: Client, id: str, as_json: bool) -> bool:
     """Show the tree of a task until all of it has ended; what is held somebody else may let go on."""
+    from scriptrules.cli.following import persistently
+
     told: set[str] = set()
     with TreeView(as_json) as view:
         while True:
             began = clock.monotonic()
-            tree = client.tree(id)
+            tree = persistently(lambda: client.tree(id))
             view.update(tree)
             outlook = trees.outlook(tree)
-            if outlook == "ended" and not _any(client, id, "new", "running", "held"):
-                return
+            if outlook == "ended" and not persistently(lambda: _any(client, id, "new", "running", "held")):
+                break
             for what in trees.held_in(tree) if outlook == "held" else ():
                 if what not in told:
                     told.add(what)
                     say(f"scriptrules: held: {what}")
             time.sleep(pause_after(clock.monotonic() - began))
+    return persistently(lambda: _any(client, id, "failed", "cancelled"))
 
 
 def _any(client: Client, root: str, *states: str) -> bool:

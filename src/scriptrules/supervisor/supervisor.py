@@ -41,6 +41,7 @@ from scriptrules.supervisor.rules import Rules
 from scriptrules.supervisor.schedules import Schedules
 from scriptrules.supervisor.shapes import LogShape
 from scriptrules.supervisor.sources import TaskSources
+from scriptrules.supervisor.sparing import Sparing
 from scriptrules.supervisor.variables import Variables
 from scriptrules.supervisor.verbs import Verbs
 from scriptrules.tokens import Tokens
@@ -109,6 +110,7 @@ class Supervisor:
         )
         self.driver.announce, self.driver.offer = self.matcher.announce, self.matcher.offer
         self.feed = Feed(store)
+        self.counts, self.outstanding = Sparing(store.counts), Sparing(store.outstanding)
         self.tokens = Tokens()
         self.driver.wake = self.feed.wake
         self.rules.noticed = self._notice

@@ -23,6 +23,7 @@ def demand(request: Request, role: Role) -> None:
     """
     identity = identity_of(request)
     if identity.may(role):
+        request.state.role = role
         return
     if identity is NOBODY:
         raise errors.Unauthorized

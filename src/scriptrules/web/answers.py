@@ -70,6 +70,8 @@ def refuse_error(error: errors.ScriptrulesError, headers: dict[str, str] | None 
     lines = [number for number, _ in error.problems] if isinstance(error, intake.BadLines) else []
     if isinstance(error, errors.Unauthorized):
         headers = {"www-authenticate": "Bearer"}
+    if isinstance(error, errors.TooSlow):
+        headers = {"connection": "close"}
     return refuse(Problem(type(error).__name__, status, error.message, error.code, lines), headers)
 
 

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from scriptrules import errors
 from scriptrules.supervisor.feed import KINDS, Wanted
+from scriptrules.web.lasting import while_allowed
 from scriptrules.web.operations import Operation, Site
 from scriptrules.web.requests import read_query
 
@@ -36,7 +37,7 @@ def operations(site: Site) -> list[Operation]:
 
 class _Events:
     def __init__(self, site: Site) -> None:
-        self._feed = site.supervisor.feed
+        self._site = site
         self._patience = site.supervisor.config.server.write_timeout
 
     async def follow(self, request: Request) -> Response:
@@ -46,7 +47,8 @@ class _Events:
         for kind in kinds - frozenset(KINDS):
             raise errors.BadTask(f"Unknown kind {kind[:40]!r}{errors.nearest(kind, KINDS)} Known: {', '.join(KINDS)}.")
         wanted = Wanted(kinds, query.name, query.rule, query.root, query.id)
-        return _Stream(self._feed.follow(after, wanted), ping=0, sep="\n", send_timeout=self._patience)
+        frames = while_allowed(request, self._site, self._site.supervisor.feed.follow(after, wanted))
+        return _Stream(frames, ping=0, sep="\n", send_timeout=self._patience)
 
 
 class _Stream(EventSourceResponse):

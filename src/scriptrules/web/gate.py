@@ -61,7 +61,8 @@ class Gate:
             too_many = refuse_error(errors.TooMany(), {"retry-after": str(wait)})
             await too_many(scope, receive, count)
             return
-        scope.setdefault("state", {})["identity"] = identity
+        client = scope["client"]
+        scope.setdefault("state", {}).update(identity=identity, identify=lambda: self._identify(headers, client)[0])
         await self._app(scope, _Patience(receive, self._server.read_timeout), count)
 
     def _identify(

@@ -60,8 +60,9 @@ class ForkIn(VerbIn, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class BulkIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which, and what else the verb needs. `dry_run` only counts."""
+    """Which, and what else the verb needs. Without a filter it has to say `all`. `dry_run` only counts."""
 
+    all: bool = False  # everything that the verb is for
     name: str | None = None
     rule: str | None = None
     reason: str | None = None
@@ -191,6 +192,11 @@ class _Verbs:
         verb = request.url.path.split("/")[-1]
         settings = decode_body(await read_body(request, self._body_max), BulkIn)
         check_whole_name(settings.name)
+        filters = (settings.name, settings.rule, settings.reason, settings.since, settings.until)
+        if settings.all != (filters == (None,) * len(filters)):
+            raise errors.BadTask(
+                f'{verb} of what? Give a filter (name, rule, reason, since, until), or "all": true without one.'
+            )
         selection = bulk.Selection(
             settings.name,
             settings.rule,

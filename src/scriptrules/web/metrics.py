@@ -1,4 +1,4 @@
-"""What Prometheus asks for. All of it is counted as it happens, or has an index: asking costs what is unfinished."""
+"""What Prometheus asks for: counted as it happens, found by an index, or counted as sparingly as `sparing` does."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class _Metrics:
     async def _kept(self) -> Iterable[Metric]:
         """What the store has."""
         supervisor, store = self._supervisor, self._supervisor.store
-        counts = await store.counts()
-        outstanding = await store.outstanding()
+        counts = await supervisor.counts.get()
+        outstanding = await supervisor.outstanding.get()
         oldest = [("task", one.created) for one in await store.new_tasks("", 1)]
         oldest += [("run", one.created) for one in await store.unfinished_runs("", 1)]
         ages = {"task": 0.0, "run": 0.0} | {kind: (supervisor.clock() - at) / SECOND for kind, at in oldest}

@@ -105,10 +105,10 @@ class _Overview:
         return answer(Page(self._supervisor.plugins.found()))
 
     async def counts(self, _: Request) -> Response:
-        """How many tasks and runs are in each state. Its cost grows with what has not ended."""
+        """How many tasks and runs are in each state."""
         supervisor = self._supervisor
         waiting = {"limit_waiting": supervisor.limits.queued()}
-        return answer(await supervisor.store.counts() | {"flow": {**supervisor.counters, **waiting}})
+        return answer(await supervisor.counts.get() | {"flow": {**supervisor.counters, **waiting}})
 
     async def graph(self, _: Request) -> Response:
         return answer(await self._supervisor.foresight.graph())

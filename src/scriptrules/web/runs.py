@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import msgspec
 from starlette.requests import Request
@@ -14,6 +13,7 @@ from scriptrules import errors
 from scriptrules.model import Run
 from scriptrules.supervisor import shapes
 from scriptrules.web.answers import NDJSON, Page, answer, page
+from scriptrules.web.lasting import while_allowed
 from scriptrules.web.operations import Operation, Site
 from scriptrules.web.requests import LIMIT_MAX, Limit, ListQuery, Position, filter_of, read_query
 
@@ -74,6 +74,7 @@ def operations(site: Site) -> list[Operation]:
 
 class _Runs:
     def __init__(self, site: Site) -> None:
+        self._site = site
         self._supervisor = site.supervisor
         self._store = site.supervisor.store
 
@@ -104,30 +105,17 @@ class _Runs:
         run = await self._run(request)
         query = read_query(request, LogsQuery)
         if query.follow or query.whole:
-            return StreamingResponse(self._lines(run.id, query.follow), media_type=NDJSON)
+            whole = while_allowed(request, self._site, self._lines(run.id, query.follow))
+            return StreamingResponse(whole, media_type=NDJSON)
         lines, last = await shapes.logs_of(self._store, run.id, query.after, query.limit)
         output = shapes.output_of(await shapes.entries_of(self._store, run.id)) if query.after == 0 else []
         return answer(Page([*lines, *output], str(last) if len(lines) == query.limit else None))
 
-    async def _lines(self, run: str, follow: bool) -> AsyncIterator[bytes]:
+    async def _lines(self, run: str, follow: bool) -> AsyncGenerator[bytes, None]:
         """The lines of a run's log and of its executions, one JSON object each."""
-        ended = asyncio.ensure_future(self._supervisor.feed.closing.wait())
-        try:
-            async with contextlib.aclosing(self._supervisor.log_of(run, follow)) as lines:
-                while True:
-                    upcoming = asyncio.ensure_future(anext(lines, None))
-                    try:
-                        await asyncio.wait({upcoming, ended}, return_when=asyncio.FIRST_COMPLETED)
-                    finally:
-                        if not upcoming.done():  # the server stops, or the client has gone
-                            upcoming.cancel()
-                            await asyncio.wait({upcoming})
-                    line = None if upcoming.cancelled() else upcoming.result()
-                    if line is None:
-                        return
-                    yield msgspec.json.encode(line) + b"\n"
-        finally:
-            ended.cancel()
+        async with contextlib.aclosing(self._supervisor.log_of(run, follow)) as lines:
+            async for line in lines:
+                yield msgspec.json.encode(line) + b"\n"
 
     async def _run(self, request: Request) -> Run:
         id = request.path_params["id"]

@@ -20,6 +20,7 @@ from scriptrules.store.make import make_store
 from scriptrules.store.protocol import Store
 from scriptrules.supervisor.supervisor import Supervisor
 from scriptrules.web.app import make_app
+from scriptrules.web.connections import bounded
 from scriptrules.web.gate import is_loopback
 
 log = structlog.get_logger(__name__)
@@ -65,7 +66,7 @@ async def _serve(config: Config, listening: Callable[[str], None]) -> None:
             uvicorn.Config(
                 make_app(supervisor),
                 loop="none",
-                http="httptools",
+                http=bounded(config.server),
                 ws="none",
                 lifespan="off",
                 log_config=None,

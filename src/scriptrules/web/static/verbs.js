@@ -171,10 +171,10 @@ export async function fork(run, entry, done) {
 export const BULK = ["resume", "step", "edit", "answer", "drop", "retry", "cancel"];
 
 export async function bulk(name, selection, done) {
-  const body = Object.fromEntries(Object.entries(selection).filter(([, value]) => value));
+  const filter = Object.entries(selection).filter(([, value]) => value);
+  const body = filter.length ? Object.fromEntries(filter) : { all: true };
   const outcome = await attempt(() => post(`api/bulk/${name}`, { ...body, dry_run: true }));
   if (!outcome) return;
-  const what = Object.keys(body).length ? brief(body) : "no filter";
   const fields =
     {
       edit: [["json", "Fields to set, as JSON", { kind: "json", value: "{}", rows: 5 }]],
@@ -184,7 +184,9 @@ export async function bulk(name, selection, done) {
   const given = await askFor(`${name[0].toUpperCase()}${name.slice(1)} ${count(outcome.matched)}?`, fields, {
     submit: `${name} ${count(outcome.matched)}`,
     danger: name === "drop" || name === "cancel",
-    note: `The filter (${what}) selects ${count(outcome.matched)} now.`,
+    note: filter.length
+      ? `The filter (${brief(body)}) selects ${count(outcome.matched)} now.`
+      : `There is no filter: all ${count(outcome.matched)} are meant, also those that are not shown.`,
     check: (texts) => ("json" in texts ? asJson(texts.json).problem : null),
   });
   if (!given || !outcome.matched) return;
