@@ -429,64 +429,17 @@ def test_a_hundred_run_at_the_same_time(site: Site, any_loop: Any) -> None:
     site.serve(scenario, any_loop)
 
 
-def test_no_more_than_max_running_run_at_the_same_time(site: Site) -> None:
-    events = site.file("events")
-
-    async def scenario(host: Host) -> None:
-        for n in range(12):
-            await host.start(f"k-{n}-1", f"echo 1 >> {events}; sleep 0.05; echo -1 >> {events}")
-        for _ in range(12):
-            _, result = await host.result()
-            assert result.status == "done"
-
-    site.serve(scenario, max_running=3)
-    steps = [int(line) for line in events.read_text().split()]
-    assert len(steps) == 24
-    assert max(sum(steps[:n]) for n in range(25)) == 3
-
-
-def test_what_waits_for_a_slot_is_started_once_after_a_restart_though_it_was_acknowledged(site: Site) -> None:
-    lines = site.file("lines")
-
-    async def first(host: Host) -> None:
-        await host.start("a-1-1", "sleep 600")
-        await host.start("b-1-1", f"echo b >> {lines}")
-        assert not (site.state / "b-1-1" / "claim").exists()
-
-    async def second(host: Host) -> None:
-        await host.start("a-1-1", "sleep 600", may_create=False)
-        await host.start("b-1-1", f"echo b >> {lines}", may_create=False)
-        await host.executor.stop("a-1-1")
-        results = dict([await host.result(), await host.result()])
-        assert results["a-1-1"].reason == "stopped"
-        assert (results["b-1-1"].status, results["b-1-1"].verdict) == ("done", Verdict.ONCE)
-
-    site.serve(first, max_running=1)
-    site.serve(second, max_running=1)
-    assert lines.read_text() == "b\n"
-
-
-def test_stopping_ends_what_runs_and_what_waits(site: Site, any_loop: Any) -> None:
+def test_stopping_ends_what_runs(site: Site, any_loop: Any) -> None:
     async def scenario(host: Host) -> None:
         await host.start("a-1-1", "sleep 600")
-        await host.start("b-1-1", f"touch {site.file('b')}")
         await host.executor.stop("unknown")
-        await host.executor.stop("b-1-1")
-        assert (await host.result())[1].reason == "stopped"
         await host.executor.stop("a-1-1")
         key, result = await host.result()
         assert (key, result.status, result.reason) == ("a-1-1", "failed", "stopped")
         assert result.exit_code in (143, None)  # None: it was stopped before the launcher began it
         await host.executor.stop("a-1-1")
 
-    site.serve(scenario, any_loop, max_running=1)
-
-    async def later(host: Host) -> None:
-        await host.start("b-1-1", f"touch {site.file('b')}", may_create=False)
-        assert (await host.result())[1].reason == "stopped"
-
-    site.serve(later)
-    assert not site.file("b").exists()
+    site.serve(scenario, any_loop)
 
 
 def test_a_stop_during_the_start_is_not_lost(site: Site) -> None:
@@ -656,23 +609,21 @@ def test_two_supervisors_start_a_key_once_and_both_learn_its_end(site: Site) -> 
 def test_of_many_launchers_one_starts_the_program_and_a_late_one_finds_nothing(site: Site) -> None:
     lines = site.file("lines")
 
-    async def prepare(host: Host) -> None:
-        await host.start("a-1-1", "sleep 600")
-        await host.start("b-1-1", f"echo 1 >> {lines}")  # waits: its folder is there, unclaimed
-        folder = str(site.state / "b-1-1")
-        command = [sys.executable, "-I", "-S", launcher.__file__, folder]
-        spec = host.executor._specs["b-1-1"]
+    async def scenario(host: Host) -> None:
+        asked = request("b-1-1", f"echo 1 >> {lines}")
+        spec = host.executor._folders.prepare(asked, shutil.which("sh"))
+        command = [sys.executable, "-I", "-S", launcher.__file__, str(site.state / "b-1-1")]
         pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
         running = [subprocess.Popen(command, **pipes) for _ in range(12)]
         said = await asyncio.to_thread(lambda: [each.communicate(spec, timeout=60)[1] for each in running])
         assert (set(said), {each.returncode for each in running}) == ({b""}, {0})
-        await host.executor.stop("a-1-1")
-        assert {(await host.result())[0] for _ in range(2)} == {"a-1-1", "b-1-1"}
+        await host.executor.ensure(asked, may_create=True)
+        assert (await host.result())[1].status == "done"
         await host.executor.release("b-1-1")
         late = await asyncio.to_thread(subprocess.run, command, input=spec, capture_output=True, timeout=60)
         assert (late.returncode, late.stderr) == (0, b"")
 
-    site.serve(prepare, max_running=1)
+    site.serve(scenario)
     assert lines.read_text() == "1\n"
 
 
@@ -695,7 +646,7 @@ def noted(name):
     return (base / name).read_text().splitlines() if (base / name).exists() else []
 
 async def main():
-    table = {"programs": ["sh"], "max_running": 8, **({} if user is None else {"user": user})}
+    table = {"programs": ["sh"], **({} if user is None else {"user": user})}
     executor = make(table, ExecutorContext("local", "store", base / "state", base))
     ended = {line.split()[0] for line in noted("ended")}
     async def collect():
@@ -932,11 +883,7 @@ def test_secret_files_are_the_programs_own_and_gone_when_it_ends(site: Site, use
 
 def test_secrets_are_on_no_disk_but_in_their_files(site: Site) -> None:
     async def scenario(host: Host) -> None:
-        await host.start("w-1-1", "sleep 600")
         await host.start("x-1-1", 'echo $A "$0" > /dev/null; sleep 600', env={"A": SECRET}, secret_files={"b": SECRET})
-        assert not files_with(SECRET, site.base)  # it waits for its slot
-        await host.executor.stop("w-1-1")
-        await host.result()
         box = site.state / "x-1-1" / "box" / "secrets" / "b"
         await asyncio.to_thread(until, lambda: files_with(SECRET, site.base) == [box])
         command_lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in processes_of(str(site.base))]
@@ -945,7 +892,7 @@ def test_secrets_are_on_no_disk_but_in_their_files(site: Site) -> None:
         await host.result()
         assert not files_with(SECRET, site.base)
 
-    site.serve(scenario, max_running=1)
+    site.serve(scenario)
 
 
 def test_a_lost_launcher_leaves_no_secret_behind(site: Site) -> None:

@@ -25,7 +25,7 @@ from scriptrules.errors import HostUnavailable
 from scriptrules.executors import _output, launcher
 from scriptrules.executors._process_policy import SECRETS, Policy, may_enter, spec_of
 from scriptrules.model import ExecutionRequest, ExecutionResult, Verdict
-from scriptrules.plugins.executor import ExecutorContext
+from scriptrules.plugins.executor import ExecutorContext, Placed
 
 READ_SIZE = 64 * 1024  # bytes
 LEFT_OUT = "\n[scriptrules: what was here is no longer kept]\n"
@@ -87,12 +87,11 @@ class Folders:
             _make_folder(self._root, 0o700)
         self._made = True
 
-    def prepare(self, request: ExecutionRequest, program: str, durable: bool) -> bytes:
+    def prepare(self, request: ExecutionRequest, program: str) -> bytes:
         """Make the folder of a start; whatever of it is there already is the same, and is made again.
 
         Args:
             program: its absolute path.
-            durable: the folder is to survive a power cut from now on, not only from the launcher's claim on.
 
         Returns:
             The spec, which may hold secrets: it is for the launcher's standard input, and for no disk.
@@ -108,9 +107,7 @@ class Folders:
         if "stdin" in request.options:
             launcher.write_file(f"{folder}/stdin", request.options["stdin"].encode(), durable=False)
         kept = launcher.encode_spec([("box", os.fsencode(box))])
-        launcher.write_file(f"{folder}/spec", kept, durable=durable)
-        if durable:
-            launcher.sync_folder(self._root)
+        launcher.write_file(f"{folder}/spec", kept, durable=False)
         return launcher.encode_spec(spec_of(self._policy, request, program, box))
 
     def ended(self, key: str) -> bool:
@@ -136,11 +133,18 @@ class Folders:
     def asked_to_stop(self, key: str) -> bool:
         return os.path.exists(f"{self.of(key)}/stop")
 
-    def stop_unstarted(self, key: str) -> None:
-        """Claim a start that waits for its slot, so that it will never happen."""
-        if launcher.claim(self.of(key)):
-            at = self._context.clock()
-            launcher.write_file(f"{self.of(key)}/result.json", msgspec.json.encode(Left(at, at, reason="stopped")))
+    def inventory(self) -> list[Placed]:
+        """What is there of executions, released ones that are kept for a while among them."""
+        found = [self._placed(key) for key in _keys(self._root)]
+        store, released = self._context.store_id, f"{self._root}/{_RELEASED}"
+        return found + [Placed(key, store, f"{released}/{key}", True, False, True) for key in _keys(released)]
+
+    def _placed(self, key: str) -> Placed:
+        claim = self.claim(key)
+        launching = open_launcher(claim) if claim is not None and not self.ended(key) else None
+        if launching is not None:
+            os.close(launching)
+        return Placed(key, self._context.store_id, self.of(key), claim is not None, launching is not None, False)
 
     def collect(self, request: ExecutionRequest) -> ExecutionResult:
         """What became of an execution whose launcher has ended."""
@@ -346,6 +350,13 @@ def _why_not_started(left: Left, request: ExecutionRequest, policy: Policy) -> s
 
 def _unknown(reason: str, stdout: str = "", stderr: str = "") -> ExecutionResult:
     return ExecutionResult(status="failed", reason=reason, stdout=stdout, stderr=stderr, verdict=Verdict.UNKNOWN)
+
+
+def _keys(folder: str) -> list[str]:
+    try:
+        return [name for name in os.listdir(folder) if not name.startswith(".")]
+    except FileNotFoundError:
+        return []
 
 
 def _segments(folder: str, stream: str) -> list[int]:

@@ -6,10 +6,10 @@ exclusively, before it starts anything, and then starts one program. So a result
 A claim whose launcher is gone without a result is ``unknown``, and nothing is started again.
 
 A folder without a claim was never started: only a release takes a claim away, with the whole folder and by one rename.
-So what waits for a slot (`max_running`) is acknowledged when its folder is durable, and launched after a restart too.
 
 What was tried and rejected:
 
+* A queue of its own for what waits for a slot: the supervisor has one for all hosts, which is what people look at.
 * asyncio's subprocesses: they belong to one event loop, and end with it.
 * Waiting by threads or by polling: a pidfd is one descriptor in the loop's own poll (asyncio's or uvloop's), and it
   works for the launchers of an earlier supervisor. Process id, start time and boot id together prove
@@ -21,9 +21,9 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import platform
 import signal
 import sys
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -44,11 +44,10 @@ from scriptrules.executors._process_policy import (
 )
 from scriptrules.jobs import JobType, job_type
 from scriptrules.model import ExecutionRequest, ExecutionResult
-from scriptrules.plugins.executor import Executor, ExecutorContext, ExecutorFactory, LogChunk
+from scriptrules.plugins.executor import Executor, ExecutorContext, ExecutorFactory, LogChunk, Placed
 from scriptrules.plugins.spec import hookimpl
 
 FOLLOW_INTERVAL = 0.25  # seconds between two looks at output that somebody follows
-RELAUNCH_INTERVAL = 5.0  # seconds until a queued start that the machine refused is tried again
 LAUNCH_ATTEMPTS = 3
 
 _T = TypeVar("_T")
@@ -83,13 +82,11 @@ class ProcessExecutor:
     """One host: this machine, as one of its users. See `scriptrules.plugins.executor.Executor` for the methods."""
 
     def __init__(self, policy: Policy, context: ExecutorContext) -> None:
+        self.max_running = policy.settings.max_running
         self._policy = policy
         self._folders = Folders(policy, context)
         self._active: dict[str, ExecutionRequest] = {}  # ensured here, result not yet yielded
         self._watched: dict[str, int] = {}  # the pidfd of a key's launcher
-        self._launching: set[str] = set()
-        self._queue: deque[str] = deque()  # prepared, waiting for a slot
-        self._specs: dict[str, bytes] = {}  # of what is not launched yet
         self._stopping: set[str] = set()  # asked to stop before there was a launcher to tell
         self._results: asyncio.Queue[tuple[str, ExecutionResult] | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -143,21 +140,15 @@ class ProcessExecutor:
         if key not in self._active:
             return
         try:
-            if key in self._queue:
-                self._queue.remove(key)
-                await self._in_thread(self._folders.stop_unstarted, key)
-                await self._finish(key)
-            else:
-                self._stopping.add(key)
-                await self._in_thread(self._folders.ask_to_stop, key)
-                self._tell_to_stop(key)
+            self._stopping.add(key)
+            await self._in_thread(self._folders.ask_to_stop, key)
+            self._tell_to_stop(key)
         except OSError as error:
             raise self._unavailable(error) from error
 
     async def release(self, key: str) -> None:
         check_key(key)
         self._active.pop(key, None)
-        self._specs.pop(key, None)
         try:
             await self._in_thread(self._folders.remove, key)
         except OSError as error:
@@ -170,12 +161,20 @@ class ProcessExecutor:
             raise self._unavailable(error) from error
         return await self._in_thread(describe, self._policy)
 
+    async def version(self) -> str:
+        return f"{platform.system()} {platform.release()}"
+
+    async def inventory(self) -> list[Placed]:
+        try:
+            return await self._in_thread(self._folders.inventory)
+        except OSError as error:
+            raise self._unavailable(error) from error
+
     async def close(self) -> None:
         for task in list(self._tasks):
             task.cancel()
         for key in list(self._watched):
             self._forget_launcher(key)
-        self._queue.clear()
         self._results.put_nowait(None)
         self._threads.shutdown(wait=False)
         self._folders.close()
@@ -186,25 +185,12 @@ class ProcessExecutor:
         key = request.key
         self.validate(request)
         program = await self._in_thread(find_program, self._policy, request.image)
-        queued = bool(self._queue) or not self._has_slot()
-        if not queued:
-            self._launching.add(key)
-        try:
-            self._specs[key] = await self._in_thread(self._folders.prepare, request, program, queued)
-            if not queued:
-                await self._launch(key)
-        finally:
-            self._launching.discard(key)
-        if queued:
-            self._queue.append(key)
-            if key in self._stopping:
-                await self.stop(key)
-        self._fill_slots()
+        await self._launch(key, await self._in_thread(self._folders.prepare, request, program))
 
-    async def _launch(self, key: str) -> None:
+    async def _launch(self, key: str, spec: bytes) -> None:
         """Start launchers until one has the claim: this one, or another supervisor's."""
         for _ in range(LAUNCH_ATTEMPTS):
-            pid, descriptor = await self._in_thread(self._spawn, key)
+            pid, descriptor = await self._in_thread(self._spawn, key, spec)
             try:
                 claimed = await _says_something(descriptor)
             finally:
@@ -212,7 +198,6 @@ class ProcessExecutor:
             if not claimed:
                 await self._in_thread(_reap, pid, 0)
             if await self._adopt(key):
-                self._specs.pop(key, None)
                 return
         raise HostUnavailable(
             f"host {self._policy.host!r}: the launcher ended before it began. "
@@ -236,10 +221,10 @@ class ProcessExecutor:
             self._tell_to_stop(key)
         return True
 
-    def _spawn(self, key: str) -> tuple[int, int]:
+    def _spawn(self, key: str, spec: bytes) -> tuple[int, int]:
         """Start a launcher; returns its id, and a pipe that says something once it has the claim."""
         folder = self._folders.of(key)
-        spec = _in_memory(self._specs.get(key, b""))
+        given = _in_memory(spec)
         reading, writing = os.pipe()
         try:
             pid = os.posix_spawn(
@@ -248,7 +233,7 @@ class ProcessExecutor:
                 {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, writing, launcher.ACKNOWLEDGE),
-                    (os.POSIX_SPAWN_DUP2, spec, 0),
+                    (os.POSIX_SPAWN_DUP2, given, 0),
                     (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
                     (os.POSIX_SPAWN_OPEN, 2, f"{folder}/launcher.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
                 ],
@@ -261,28 +246,8 @@ class ProcessExecutor:
             raise
         finally:
             os.close(writing)
-            os.close(spec)
+            os.close(given)
         return pid, reading
-
-    def _has_slot(self) -> bool:
-        return len(self._watched) + len(self._launching) < self._policy.settings.max_running
-
-    def _fill_slots(self) -> None:
-        while self._queue and self._has_slot():
-            key = self._queue.popleft()
-            self._launching.add(key)
-            self._run_task(self._launch_queued(key))
-
-    async def _launch_queued(self, key: str) -> None:
-        try:
-            await self._launch(key)
-        except (OSError, HostUnavailable):
-            await asyncio.sleep(RELAUNCH_INTERVAL)
-            self._queue.appendleft(key)
-        finally:
-            self._launching.discard(key)
-            self._stopping.discard(key)
-        self._fill_slots()
 
     # ---- the end of an execution
 
@@ -290,7 +255,6 @@ class ProcessExecutor:
         self._forget_launcher(key)
         _reap(pid, os.WNOHANG)
         self._run_task(self._finish(key))
-        self._fill_slots()
 
     def _forget_launcher(self, key: str) -> None:
         descriptor = self._watched.pop(key)
