@@ -51,6 +51,12 @@ class JobType(msgspec.Struct, frozen=True):
     actions: tuple[str, ...] = (RUN,)  # the first is meant where a body names none
     keys: dict[str, str] = msgspec.field(default_factory=lambda: dict(COMMON))  # JSON type by key of the body
     required: tuple[str, ...] = REQUIRED
+    elsewhere: dict[str, str] = {}  # configured hosts that have another kind of executor, and which
+
+
+def elsewhere(type: str, wanted: str, host: str, kind: str) -> str:
+    """What is wrong with a job on a host that has another kind of executor."""
+    return f"a {type} job needs a host with executor {wanted!r}, and {host!r} has {kind!r}."
 
 
 class Mistake(msgspec.Struct, frozen=True):

@@ -59,6 +59,10 @@ RULES = {
     "data": 'on = "data"\ndef main(task):\n    return [{"type": "Process", "body": task["body"], "then": "never"}]\n',
     "wrong": 'on = "wrong"\ndef main(kind, key):\n'
     '    return Job(kind, {"host": "local", "name": "a", "image": "echo", key: 1})\n',
+    "pair": 'on = "pair"\ndef main(kind):\n    if kind == "Task":\n        return Task("one"), Task("two")\n'
+    '    if kind == "inside":\n        return {"a": Task("one")}\n'
+    '    def job(name):\n        return Job("Process", {"host": "local", "name": name, "image": "echo", "args": [name]})\n'
+    '    return job("1"), job("2")\n',
 }  # fmt: skip
 
 
@@ -167,6 +171,15 @@ def test_a_wrong_job_is_an_error_where_it_is_made(project: Project) -> None:
     assert error["line"] == 3
     error = run(project, "wrong", "kind=Process", "key=tiemout")["runs"][0]["run"]["error"]
     assert error["message"].startswith("Job(): a Process job has no key 'tiemout', did you mean 'timeout'?")
+    error = run(project, "wrong", "kind=Docker", "key=timeout")["runs"][0]["run"]["error"]
+    assert error["message"] == "Job(): a Docker job needs a host with executor 'docker', and 'local' has 'process'."
+
+
+def test_a_tuple_of_jobs_or_tasks_is_a_list_of_them(project: Project) -> None:
+    assert set(followed(run(project, "pair", "kind=Task"))) == {"one", "two"}
+    assert run(project, "pair", "kind=Job")["runs"][0]["run"]["value"] == [1, 2]
+    error = run(project, "pair", "kind=inside")["runs"][0]["run"]["error"]
+    assert "the return value['a'] is a Task" in error["message"]
 
 
 # ---- a server

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from scriptrules.diagnostics import CODES, Diagnostic
 from scriptrules.errors import nearest
+from scriptrules.jobs import elsewhere
 from scriptrules.rulebook.index import Index
 from scriptrules.rulebook.metadata import Follow, Metadata
 
@@ -30,7 +31,7 @@ def unknown_hosts(facts: Metadata, kinds: Mapping[str, str]) -> list[Diagnostic]
             message = f"there is no host {use.host!r}{nearest(use.host, kinds)}"
             hint = f"Add [hosts.{use.host}] to scriptrules.toml. Configured: {known}."
         elif kind != use.executor:
-            message = f"a {use.type} job needs a host with executor {use.executor!r}, and {use.host!r} has {kind!r}."
+            message = elsewhere(use.type, use.executor, use.host, kind)
             fitting = ", ".join(sorted(host for host in kinds if kinds[host] == use.executor)) or "none"
             hint = f"Hosts of this kind: {fitting}."
         else:

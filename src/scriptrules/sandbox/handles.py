@@ -57,6 +57,9 @@ class NewTask(Opaque):
         return f"Task({self.name!r})"
 
 
+NewTask.__name__ = NewTask.__qualname__ = "Task"  # errors name the type of a value
+
+
 class Result(Opaque):
     """What became of something that was waited for."""
 

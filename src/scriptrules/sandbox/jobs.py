@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from scriptrules.jobs import OUTCOMES, JobType, mistakes, unknown_type
+from scriptrules.jobs import OUTCOMES, JobType, elsewhere, mistakes, unknown_type
 from scriptrules.model import NAME, NAME_MAX
 from scriptrules.sandbox import signals
 from scriptrules.sandbox.formatting import to_repr
@@ -38,6 +38,9 @@ class NewJob(Opaque):
         return f"Job({self.type!r})"
 
 
+NewJob.__name__ = NewJob.__qualname__ = "Job"  # errors name the type of a value
+
+
 def constructor(types: Iterable[JobType]) -> Callable[..., NewJob]:
     """What scripts call `Job`, for the job types that plugins have."""
     known = {one.name: one for one in types}
@@ -58,6 +61,8 @@ def constructor(types: Iterable[JobType]) -> Callable[..., NewJob]:
             raise TypeError(f"the body of Job() is a dict with text as keys, not {to_repr(body)[:200]}")
         for mistake in mistakes(kind, body):
             raise ValueError(f"Job(): {mistake.message} {mistake.hint}".rstrip())
+        if body["host"] in kind.elsewhere:
+            raise ValueError(f"Job(): {elsewhere(type, kind.executor, body['host'], kind.elsewhere[body['host']])}")
         ok, failed = _branches(then)
         script = signals.current
         line = script.line() if isinstance(script, Script) else 0
@@ -75,11 +80,11 @@ def perform(value: Any) -> Any:
     """
     if isinstance(value, NewJob):
         return _perform([value])[0]
-    if type(value) is not list or not any(isinstance(item, NewJob) for item in value):
+    if type(value) not in (list, tuple) or not any(isinstance(item, NewJob) for item in value):
         return value
     if not all(isinstance(item, NewJob) for item in value):
         raise TypeError("main returned a list of jobs and other things; return jobs only")
-    return _perform(value)
+    return _perform(list(value))
 
 
 def _perform(jobs: list[NewJob]) -> list[Any]:

@@ -74,6 +74,8 @@ _HINTS = {
     "frozenset": "; write sorted(…)",
     "Decimal": "; write str(…) or float(…)",
     "bytes": "; decode it or use base64",
+    "Task": "; return tasks alone, or in one list",
+    "Job": "; return jobs alone, or in one list",
     "secret": "; pass the variable's name, and load() it where it is needed",
 }
 

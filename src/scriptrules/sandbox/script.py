@@ -392,11 +392,11 @@ def _tasks(value: Any) -> list[NewTask] | None:
     """The tasks that `main` returned; None where it returned a value."""
     if isinstance(value, NewTask):
         return [value]
-    if type(value) is not list or not any(isinstance(item, NewTask) for item in value):
+    if type(value) not in (list, tuple) or not any(isinstance(item, NewTask) for item in value):
         return None
     if not all(isinstance(item, NewTask) for item in value):
         raise TypeError("main returned a list of tasks and other things; return tasks only, or values only")
-    return value
+    return list(value)
 
 
 def line_of(trace: TracebackType | None, file: str) -> int | None:

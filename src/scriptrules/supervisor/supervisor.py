@@ -398,5 +398,9 @@ def _pool(config: Config, plugins: Plugins) -> Pool:
         log_max=sandbox.log_max,
     )
     functions = [function.spec for function in plugins.functions.values()]
-    limits, jobs = Limits(memory_mb=sandbox.memory_mb), list(plugins.job_types.values())
+    limits, hosts = Limits(memory_mb=sandbox.memory_mb), config.host_kinds.items()
+    jobs = [
+        msgspec.structs.replace(job, elsewhere={host: kind for host, kind in hosts if kind != job.executor})
+        for job in plugins.job_types.values()
+    ]
     return Pool(config.workers, limits, budget, functions, sandbox.hard_seconds, jobs=jobs)
