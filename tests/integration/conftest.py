@@ -10,6 +10,7 @@ import pytest
 import engine as engines
 from dockerparts import Certificates
 from dockersite import Site
+from scriptrules.executors import docker as docker_executor
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +55,12 @@ def site(engine: engines.PrivateEngine, tmp_path: Path) -> Iterator[Site]:
     with engine.client() as client:
         for name in made.names():
             client.remove_container(name, force=True)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folders of the engine are not to be read here, as those of another machine."""
+    monkeypatch.setattr(docker_executor, "layer_of", lambda found: "/no/such/folder")
 
 
 @pytest.fixture(scope="session")

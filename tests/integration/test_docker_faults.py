@@ -69,7 +69,7 @@ class FaultySite(Site):
 
 
 @pytest.fixture
-def faulty(engine: PrivateEngine, tmp_path: Path) -> Iterator[FaultySite]:
+def faulty(engine: PrivateEngine, elsewhere: None, tmp_path: Path) -> Iterator[FaultySite]:
     made = FaultySite(engine, tmp_path)
     yield made
     made.proxy.close()

@@ -21,7 +21,8 @@ RULE = """
 on = "job"
 
 def main(record, seconds):
-    script = "echo start >> /record; sleep " + str(seconds) + "; echo 7"
+    moved = "busybox mv /scriptrules /tmp/s; busybox ln -s /tmp/s /scriptrules"  # so that the engine is asked for it
+    script = "echo start >> /record; " + moved + "; sleep " + str(seconds) + "; echo 7"
     run("locust", "job", "{image}", args=["sh", "-c", script], mounts=[record + ":/record:rw"])
     emit("job.done", output=wait("job").output)
 """

@@ -13,6 +13,7 @@ from typing import Any
 
 from scriptrules import clock
 from scriptrules.errors import HostUnavailable
+from scriptrules.executors import _docker_marks as marks
 from scriptrules.executors import _docker_policy as policy
 from scriptrules.executors._docker_containers import RELEASED, Containers
 from scriptrules.executors._docker_engine import Engine, EngineError
@@ -63,7 +64,7 @@ class Cleaning:
         if found is None or not self._containers.is_ours(found, key):
             return
         container, labels = found["Id"], found["Config"]["Labels"]
-        if labels.get(policy.LABEL_KEEP) == "1":
+        if labels.get(marks.LABEL_KEEP) == "1":
             await self._containers.wipe(container, labels)
         elif self._table.keep_for:
             await self._containers.wipe(container, labels)

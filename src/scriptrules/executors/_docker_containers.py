@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import msgspec
 
 from scriptrules.errors import InvalidRequest
+from scriptrules.executors import _docker_marks as marks
 from scriptrules.executors import _docker_policy as policy
 from scriptrules.executors._docker_engine import Engine, EngineError
 from scriptrules.executors._docker_pull import Pulls
@@ -22,23 +22,14 @@ RELEASED = "-released"  # ends the name of a container that is only kept for a w
 LIVE = frozenset({"running", "paused", "restarting", "removing"})
 
 
-class Containers:
-    """What one supervisor does with containers, each under the name that its execution's key gives it.
+class Containers(marks.Marks):
+    """What one supervisor does with containers, each under the name that its execution's key gives it."""
 
-    Args:
-        owner: tells the containers that this object has made from those of earlier supervisors.
-    """
-
-    def __init__(self, engine: Engine, table: policy.HostTable, context: ExecutorContext, owner: str) -> None:
+    def __init__(self, engine: Engine, table: policy.HostTable, context: ExecutorContext) -> None:
+        super().__init__("container", lambda found: found["Config"]["Labels"], context)
         self._engine = engine
         self._table = table
-        self._context = context
-        self._owner = owner
         self._pulls = Pulls(engine, table, context)
-
-    def name_of(self, key: str) -> str:
-        store = re.sub(r"[^a-zA-Z0-9_.-]", "", self._context.store_id)[:8]
-        return f"scriptrules-{store}-{key}"
 
     async def create(self, request: ExecutionRequest, stopped: asyncio.Event) -> str | None:
         """The id of a new container; None where its name is taken.
@@ -52,7 +43,7 @@ class Containers:
             HostUnavailable: the engine cannot be reached; the container may exist or not.
         """
         options = policy.read_options(request)
-        labels = policy.labels_of(request, options, self._context.store_id, self._owner)
+        labels = self.labels_of(request, options)
         body = policy.container_body(self._table, request, options, labels)
         name = self.name_of(request.key)
         if self._table.pull == "always":
@@ -108,7 +99,7 @@ class Containers:
 
     async def wipe(self, container: str, labels: Mapping[str, str]) -> None:
         """Empty the files with secrets of an ended container."""
-        paths = msgspec.json.decode(labels.get(policy.LABEL_SECRETS, "[]"), type=list[str])
+        paths = msgspec.json.decode(labels.get(marks.LABEL_SECRETS, "[]"), type=list[str])
         if paths:
             archive = secret_archive(dict.fromkeys(paths, ""), [], self._context.clock())
             await self._put(container, archive)
@@ -125,9 +116,8 @@ class Containers:
 
     async def listed(self) -> list[dict[str, Any]]:
         """All containers of this store, as the engine lists them."""
-        filters = {"label": f"{policy.LABEL_STORE}={self._context.store_id}"}
         listed: list[dict[str, Any]] = await self._engine.request(
-            lambda client: client.containers(all=True, filters=filters)
+            lambda client: client.containers(all=True, filters=self.filters)
         )
         return listed
 
@@ -137,7 +127,7 @@ class Containers:
         Raises:
             HostUnavailable: the engine cannot be reached.
         """
-        filters = {"label": policy.LABEL_STORE}
+        filters = {"label": marks.LABEL_STORE}
         try:
             listed = await self._engine.request(lambda client: client.containers(all=True, filters=filters))
         except EngineError as error:
@@ -147,28 +137,6 @@ class Containers:
     async def is_live(self, key: str) -> bool:
         found = await self.find(key)
         return found is not None and found["State"]["Status"] in LIVE
-
-    def is_ours(self, found: Mapping[str, Any], key: str) -> bool:
-        """Whether a container is this store's, of this execution."""
-        labels = found["Config"]["Labels"] or {}
-        return (labels.get(policy.LABEL_STORE), labels.get(policy.LABEL_KEY)) == (self._context.store_id, key)
-
-    def is_own(self, found: Mapping[str, Any]) -> bool:
-        """Whether this very supervisor has created it."""
-        return (found["Config"]["Labels"] or {}).get(policy.LABEL_OWNER) == self._owner
-
-    def check_taken(self, found: Mapping[str, Any], request: ExecutionRequest) -> None:
-        """Raise InvalidRequest where what has the name of `request` was not made for it."""
-        name = self.name_of(request.key)
-        if not self.is_ours(found, request.key):
-            raise InvalidRequest(
-                f"the name {name!r} is taken on host {self._context.host!r} by a container that is not ours. "
-                f"Remove or rename that container."
-            )
-        if found["Config"]["Labels"].get(policy.LABEL_SPEC) != policy.spec_digest(request):
-            raise InvalidRequest(
-                f"the container {name!r} on host {self._context.host!r} was made for other arguments. Remove it."
-            )
 
     async def close(self) -> None:
         await self._pulls.close()
@@ -185,6 +153,6 @@ def _placed(listed: Mapping[str, Any]) -> Placed:
     labels = listed["Labels"]
     name = str(listed["Names"][0]).lstrip("/")
     running = listed["State"] in LIVE
-    kept = name.endswith(RELEASED) or (labels.get(policy.LABEL_KEEP) == "1" and not running)
+    kept = name.endswith(RELEASED) or (labels.get(marks.LABEL_KEEP) == "1" and not running)
     started = listed["State"] != "created"
-    return Placed(labels.get(policy.LABEL_KEY, ""), labels[policy.LABEL_STORE], name, started, running, kept)
+    return Placed(labels.get(marks.LABEL_KEY, ""), labels[marks.LABEL_STORE], name, started, running, kept)

@@ -8,7 +8,6 @@ quarter of what a container costs it; without a network of the engine's, the con
 
 from __future__ import annotations
 
-import hashlib
 import os
 import posixpath
 import re
@@ -28,16 +27,6 @@ INPUT = f"{FOLDER}/input.json"
 OUTPUT = f"{FOLDER}/output.json"
 HOSTS = "/etc/hosts"
 LOG_FILES = 2  # that the engine keeps for a container; when the last is full, the first goes
-
-LABEL_STORE = "scriptrules.store"
-LABEL_KEY = "scriptrules.key"
-LABEL_RUN = "scriptrules.run"
-LABEL_SEQ = "scriptrules.seq"
-LABEL_ATTEMPT = "scriptrules.attempt"
-LABEL_SPEC = "scriptrules.spec"
-LABEL_OWNER = "scriptrules.owner"
-LABEL_KEEP = "scriptrules.keep"
-LABEL_SECRETS = "scriptrules.secrets"  # the paths of files with secrets, not what is in them
 
 OPTIONS: dict[str, type | tuple[type, ...]] = {
     "cpus": float,
@@ -327,28 +316,6 @@ def is_without_network(table: HostTable, options: Options) -> bool:
     return (options.network or table.networks[0]) == "none" and _mounted_over(HOSTS, options) is None
 
 
-def spec_digest(request: ExecutionRequest) -> str:
-    """What was asked for, as a digest: tells a container of another request under the same name."""
-    parts = [request.image, request.args, request.env, request.options, request.input, sorted(request.secret_files)]
-    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:32]
-
-
-def labels_of(request: ExecutionRequest, options: Options, store_id: str, owner: str) -> dict[str, str]:
-    """The labels by which a container is found and known again."""
-    return {
-        **options.labels,
-        LABEL_STORE: store_id,
-        LABEL_KEY: request.key,
-        LABEL_RUN: request.run,
-        LABEL_SEQ: str(request.seq),
-        LABEL_ATTEMPT: str(request.attempt),
-        LABEL_SPEC: spec_digest(request),
-        LABEL_OWNER: owner,
-        LABEL_KEEP: "1" if options.keep else "0",
-        **({LABEL_SECRETS: msgspec.json.encode(sorted(request.secret_files)).decode()} if request.secret_files else {}),
-    }
-
-
 def container_body(
     table: HostTable, request: ExecutionRequest, options: Options, labels: Mapping[str, str]
 ) -> dict[str, Any]:
@@ -358,7 +325,7 @@ def container_body(
         table: what the host allows; `check_policy` has passed.
         request: what to start.
         options: its options, checked.
-        labels: from `labels_of`.
+        labels: by which it is known again.
 
     Returns:
         A JSON object as the Engine API takes it.

@@ -13,7 +13,7 @@ import msgspec
 
 from scriptrules import clock
 from scriptrules.errors import HostUnavailable
-from scriptrules.executors import _docker_policy as policy
+from scriptrules.executors import _docker_marks as marks
 from scriptrules.executors._docker_engine import Engine, EngineError
 
 COMPARE_INTERVAL = 30.0  # seconds without an event after which the engine's list is compared
@@ -74,7 +74,7 @@ class Watch:
         filters = {
             "type": ["container"],
             "event": ["die", "destroy"],
-            "label": [f"{policy.LABEL_STORE}={self._store_id}"],
+            "label": [f"{marks.LABEL_STORE}={self._store_id}"],
         }
         try:
             while True:
@@ -108,4 +108,4 @@ class Watch:
             if not line:
                 return
             actor = msgspec.json.decode(line)["Actor"]
-            self._ended(actor["Attributes"].get(policy.LABEL_KEY, ""), actor["ID"])
+            self._ended(actor["Attributes"].get(marks.LABEL_KEY, ""), actor["ID"])

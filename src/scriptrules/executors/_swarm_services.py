@@ -9,11 +9,11 @@ why); marking a released service with a label (every update of a job, even of a 
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Callable, Mapping, Set
 from typing import Any
 
 from scriptrules.errors import InvalidRequest
+from scriptrules.executors import _docker_marks as marks
 from scriptrules.executors import _docker_policy as docker_policy
 from scriptrules.executors import _swarm_policy as policy
 from scriptrules.executors._docker_engine import Engine, EngineError
@@ -27,22 +27,14 @@ _NO_COMPLETION = {"ReplicatedJob": {"MaxConcurrent": 0, "TotalCompletions": 0}}
 _NO_QUORUM = ("code = Unavailable", "code = DeadlineExceeded", "leader", "context deadline exceeded")
 
 
-class Services:
-    """What one supervisor does with services, each under the name that its execution's key gives it.
+class Services(marks.Marks):
+    """What one supervisor does with services, each under the name that its execution's key gives it."""
 
-    Args:
-        owner: tells the services that this object has made from those of earlier supervisors.
-    """
-
-    def __init__(self, engine: Engine, table: policy.SwarmTable, context: ExecutorContext, owner: str) -> None:
+    def __init__(self, engine: Engine, table: policy.SwarmTable, context: ExecutorContext) -> None:
+        super().__init__("service", lambda found: found["Spec"].get("Labels"), context)
         self._engine = engine
         self._table = table
-        self._context = context
-        self._owner = owner
         self._creates: dict[str, int] = {}  # by key: requests to create that have, or may have, taken effect
-
-    def name_of(self, key: str) -> str:
-        return f"scriptrules-{re.sub(r'[^a-zA-Z0-9]', '', self._context.store_id)[:8]}-{key}"
 
     async def create(self, request: ExecutionRequest) -> str | None:
         """The id of a new service; None where its name is taken.
@@ -52,7 +44,7 @@ class Services:
             HostUnavailable: the manager cannot be reached; the service may exist or not.
         """
         options = policy.read_options(request)
-        labels = docker_policy.labels_of(request, options.common, self._context.store_id, self._owner)
+        labels = self.labels_of(request, options.common)
         name = self.name_of(request.key)
         try:
             given = await self._attach("config", f"{name}-input", labels, request.input, docker_policy.INPUT)
@@ -102,33 +94,9 @@ class Services:
             raise self._engine.unavailable(error.message) from None
         return found
 
-    def is_ours(self, found: Mapping[str, Any], key: str) -> bool:
-        """Whether a service is this store's, of this execution."""
-        labels = found["Spec"].get("Labels") or {}
-        ours = (self._context.store_id, key)
-        return (labels.get(docker_policy.LABEL_STORE), labels.get(docker_policy.LABEL_KEY)) == ours
-
-    def is_own(self, found: Mapping[str, Any]) -> bool:
-        """Whether this very supervisor has created it."""
-        return (found["Spec"].get("Labels") or {}).get(docker_policy.LABEL_OWNER) == self._owner
-
-    def check_taken(self, found: Mapping[str, Any], request: ExecutionRequest) -> None:
-        """Raise InvalidRequest where what has the name of `request` was not made for it."""
-        name = self.name_of(request.key)
-        if not self.is_ours(found, request.key):
-            raise InvalidRequest(
-                f"the name {name!r} is taken on host {self._context.host!r} by a service that is not ours. "
-                f"Remove that service, or give it another name."
-            )
-        if found["Spec"]["Labels"].get(docker_policy.LABEL_SPEC) != docker_policy.spec_digest(request):
-            raise InvalidRequest(
-                f"the service {name!r} on host {self._context.host!r} was made for other arguments. Remove it."
-            )
-
     async def tasks(self) -> dict[str, list[dict[str, Any]]]:
         """Every task of this store, by the id of its service."""
-        filters = {"label": f"{docker_policy.LABEL_STORE}={self._context.store_id}"}
-        listed = await self._engine.request(lambda client: client.tasks(filters=filters))
+        listed = await self._engine.request(lambda client: client.tasks(filters=self.filters))
         by_service: dict[str, list[dict[str, Any]]] = {}
         for task in listed:
             by_service.setdefault(task["ServiceID"], []).append(task)
@@ -136,7 +104,7 @@ class Services:
 
     async def inventory(self, released: Set[str]) -> list[Placed]:
         """The services that any store has made on this swarm; the `released` keys are only kept for a while."""
-        filters = {"label": docker_policy.LABEL_STORE}
+        filters = {"label": marks.LABEL_STORE}
         services = await self._engine.request(lambda client: client.services(filters=filters))
         tasks = await self._engine.request(lambda client: client.tasks(filters=filters))
         running = {task["ServiceID"] for task in tasks if task["Status"]["State"] not in ENDED}
@@ -171,7 +139,7 @@ class Services:
         """Remove the service of `key` with its files; nothing where it is not ours, or is to be kept."""
         found = await self.find(key)
         if found is not None and self.is_ours(found, key):
-            if found["Spec"]["Labels"].get(docker_policy.LABEL_KEEP) == "1":
+            if found["Spec"]["Labels"].get(marks.LABEL_KEEP) == "1":
                 return
             await self._gone(lambda client: client.remove_service(found["ID"]))
         await self._remove_files(key)
@@ -180,7 +148,7 @@ class Services:
         self, kind: str, name: str, labels: Mapping[str, str], content: bytes, path: str
     ) -> policy.Attached:
         """A file that the swarm keeps for a service: made, or found again."""
-        key = labels[docker_policy.LABEL_KEY]
+        key = labels[marks.LABEL_KEY]
         try:
             made = await self._engine.request(
                 lambda client: getattr(client, f"create_{kind}")(name, content, labels=dict(labels))
@@ -197,9 +165,7 @@ class Services:
         )
 
     async def _files(self, kind: str, key: str) -> list[dict[str, Any]]:
-        filters = {
-            "label": [f"{docker_policy.LABEL_STORE}={self._context.store_id}", f"{docker_policy.LABEL_KEY}={key}"]
-        }
+        filters = {"label": [self.filters["label"], f"{marks.LABEL_KEY}={key}"]}
         found: list[dict[str, Any]] = await self._engine.request(
             lambda client: getattr(client, f"{kind}s")(filters=filters)
         )
@@ -220,10 +186,10 @@ class Services:
 
 def _placed(service: Mapping[str, Any], running: set[str], released: Set[str]) -> Placed:
     labels, name = service["Spec"]["Labels"], service["Spec"]["Name"]
-    key = labels.get(docker_policy.LABEL_KEY, "")
+    key = labels.get(marks.LABEL_KEY, "")
     runs = service["ID"] in running
-    kept = not runs and (labels.get(docker_policy.LABEL_KEEP) == "1" or key in released)
-    return Placed(key, labels[docker_policy.LABEL_STORE], name, True, runs, kept)
+    kept = not runs and (labels.get(marks.LABEL_KEEP) == "1" or key in released)
+    return Placed(key, labels[marks.LABEL_STORE], name, True, runs, kept)
 
 
 def _undecided(error: EngineError) -> bool:

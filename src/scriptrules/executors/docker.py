@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import uuid
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -94,7 +93,7 @@ class DockerExecutor:
         self._readers: dict[str, set[asyncio.Future[None]]] = {}  # of logs, by key
         self._engine = Engine(table, context.host, context.base_dir)
         self._kept = KeptLogs(self._engine, context.state_dir / "logs", table.logs_for, context.clock)
-        self._containers = Containers(self._engine, table, context, owner=uuid.uuid4().hex)
+        self._containers = Containers(self._engine, table, context)
         self._tasks = Tasks(self._ended.put_nowait)
         self._watch = Watch(
             self._engine,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextlib
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
@@ -73,7 +72,7 @@ class SwarmExecutor:
         self._wake = asyncio.Event()
         self._poller: asyncio.Task[None] | None = None
         self._engine = Engine(table.host, context.host, context.base_dir)
-        self._services = Services(self._engine, table, context, uuid.uuid4().hex)
+        self._services = Services(self._engine, table, context)
         self._cleaning = Cleaning(self._services, table.host.keep_for, context)
         self._tasks = Tasks(self._ended.put_nowait)
 
