@@ -18,10 +18,10 @@ from scriptrules.flow.domains import Domain
 from scriptrules.flow.effects import Effect, Falls, ForkCase, Maybe, atom_of, edges_of, ends, together
 from scriptrules.flow.interpreter.containers import field
 from scriptrules.flow.interpreter.deciding import decide
-from scriptrules.flow.interpreter.elements import each
 from scriptrules.flow.interpreter.generating import generate
 from scriptrules.flow.interpreter.machine import Arguments, Dead, Frame, Machine, TooComplex
 from scriptrules.flow.interpreter.names import load_libraries
+from scriptrules.flow.interpreter.streams import each
 from scriptrules.flow.interpreter.tables import LANGUAGE
 from scriptrules.flow.interpreter.truth import truths
 from scriptrules.flow.shapes import Facts, RuleFacts, Start, Use, Via, given_up, unknown

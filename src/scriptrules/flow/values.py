@@ -154,7 +154,17 @@ class Table(msgspec.Struct, frozen=True):
         return self.rest is None and not self.several and all(presence is None for _, _, presence in self.items)
 
 
-Object = Items | Table
+class Stream(msgspec.Struct, frozen=True):
+    """What gives its elements as they are asked for, by a function of the language, and what that was given."""
+
+    name: str
+    args: tuple[Value, ...]
+    keywords: tuple[tuple[str, Value], ...] = ()
+    texts: tuple[str, ...] = ()  # how the arguments are written
+    begun: bool = False  # some elements may have been taken
+
+
+Object = Items | Table | Stream
 Cell = Any  # Value by (frame, name), Object by the id of a Ref, int by the key of Data: how often it was changed
 
 
@@ -380,6 +390,8 @@ def _merge_cells(key: Any, cells: list[Cell], presences: list[Presence]) -> Cell
         return _merge_items(values, kept)
     if all(isinstance(cell, Table) for cell in values):
         return _merge_tables(values, kept)
+    if isinstance(values[0], Stream):
+        return msgspec.structs.replace(values[0], begun=True)
     return _choose(values, kept)
 
 
@@ -459,6 +471,12 @@ def same(one: Any, other: Any, seen: Callable[[int, int], bool]) -> bool:
                 and [key for key, _ in one.keywords] == [key for key, _ in other.keywords]
                 and all(same(a[1], b[1], seen) for a, b in zip(one.keywords, other.keywords, strict=True))
             )
+        case Stream(), Stream():
+            return (
+                (one.name, one.begun, len(one.args)) == (other.name, other.begun, len(other.args))
+                and one.keywords == other.keywords
+                and all(same(a, b, seen) for a, b in zip(one.args, other.args, strict=True))
+            )
         case NewTask(), NewTask():
             return same(one.name, other.name, seen)
         case Items(), Items():
@@ -516,6 +534,8 @@ def widen(before: Cell, after: Cell) -> Cell:
                 return Table((), widened([*rests, *(value for value, _ in kept.values())]), several)
             rest = widened(rests) if rests else None
             return Table(tuple((key, *item) for key, item in kept.items()), rest, several)
+        case Stream(), Stream():
+            return msgspec.structs.replace(before, begun=before.begun or after.begun)
         case int(), int():
             return max(before, after)
     return widened([before, after])

@@ -134,13 +134,13 @@ def augment(machine: Machine, node: ast.AugAssign) -> None:
     assign(machine, node.target, machine.spread([before, added], lambda a, b: binary(machine, node.op, a, b)))
 
 
-def _changeable(machine: Machine, value: Value) -> Object | None:
+def _changeable(machine: Machine, value: Value) -> Items | Table | None:
     """What is in a container that an augmented assignment changes where it is."""
-    content = machine.state.cells.get(value.id) if isinstance(value, Ref) else None
-    return None if isinstance(content, Items) and content.kind in ("tuple", "frozenset") else content
+    content = machine.items(value)
+    return machine.table(value) if content is None or content.kind == "tuple" else content
 
 
-def _grown(machine: Machine, content: Object, op: ast.operator, added: Value) -> Object:
+def _grown(machine: Machine, content: Items | Table, op: ast.operator, added: Value) -> Object:
     """A container after ``container op= added``."""
     if isinstance(content, Table):
         return updated(machine, content, machine.table(added) or Table((), opaque("a value")))

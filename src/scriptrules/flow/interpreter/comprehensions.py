@@ -10,9 +10,9 @@ from scriptrules.flow.conditions import negated, written
 from scriptrules.flow.interpreter.assigning import assign
 from scriptrules.flow.interpreter.containers import put
 from scriptrules.flow.interpreter.deciding import decide
-from scriptrules.flow.interpreter.elements import each
 from scriptrules.flow.interpreter.machine import Arguments, Frame, Machine
 from scriptrules.flow.interpreter.methods import method
+from scriptrules.flow.interpreter.streams import each
 from scriptrules.flow.values import NONE, Items, Ref, State, Table, Value
 
 
@@ -20,7 +20,6 @@ def comprehension(machine: Machine, node: ast.ListComp | ast.SetComp | ast.Gener
     """The container that a comprehension makes."""
     names = frozenset(one.id for part in node.generators for one in ast.walk(part.target) if isinstance(one, ast.Name))
     outer = machine.frame
-    machine.exhausted.update(part.iter for part in node.generators)
     first = machine.evaluate(node.generators[0].iter)
     machine.frame = machine.new_id()
     machine.frames[machine.frame] = Frame(outer, names, machine.frames[outer].own)

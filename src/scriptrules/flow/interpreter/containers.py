@@ -161,6 +161,32 @@ def _pairs(machine: Machine, value: Value) -> Table:
     return table
 
 
+def _of_table(machine: Machine, given: Arguments) -> Table:
+    table = machine.table(given.args[0]) if given.args else None
+    return table or Table((), Lost("a value of a dictionary"))
+
+
+def keys(machine: Machine, given: Arguments) -> Value:
+    """The keys that a dictionary has now."""
+    table = _of_table(machine, given)
+    rest = None if table.rest is None else opaque("a key")
+    return machine.new(Items("list", tuple((key, presence) for key, _, presence in table.items), rest))
+
+
+def values(machine: Machine, given: Arguments) -> Value:
+    """What stands in a dictionary now."""
+    table = _of_table(machine, given)
+    return machine.new(Items("list", tuple((one, presence) for _, one, presence in table.items), table.rest))
+
+
+def pairs(machine: Machine, given: Arguments) -> Value:
+    """The keys that a dictionary has now, each with what stands there."""
+    table = _of_table(machine, given)
+    rows = tuple((machine.new_list([key, one], "tuple"), there) for key, one, there in table.items)
+    rest = None if table.rest is None else machine.new_list([opaque("a key"), another(table.rest)], "tuple")
+    return machine.new(Items("list", rows, rest))
+
+
 def put(machine: Machine, table: Table, key: Value, value: Value) -> Table:
     """A dictionary after ``table[key] = value``."""
     key = machine.state.narrow(key)

@@ -9,6 +9,7 @@ from functools import partial
 from scriptrules.flow.conditions import negated, written
 from scriptrules.flow.effects import Fails, Falls, ForkCase, Path
 from scriptrules.flow.interpreter.comparisons import compare
+from scriptrules.flow.interpreter.elements import partly_listed
 from scriptrules.flow.interpreter.machine import Dead, Machine, nowhere
 from scriptrules.flow.interpreter.truth import Ways, truths
 from scriptrules.flow.values import EITHER, Case, Choice, State, Value, Way, const, merge, opaque
@@ -60,6 +61,8 @@ def _decide_bool(machine: Machine, node: ast.BoolOp) -> Ways:
 
 def _decide_compare(machine: Machine, node: ast.Compare) -> Ways:
     left, right = machine.evaluate(node.left), machine.evaluate(node.comparators[0])
+    if isinstance(node.ops[0], (ast.In, ast.NotIn)):
+        right = partly_listed(machine, right)
     true, false = _compared(machine, node.ops[0], left, right)
     for at in range(1, len(node.ops)):  # of `a < b < c`, c is evaluated only where a < b
         if true is None:

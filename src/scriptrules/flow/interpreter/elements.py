@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from scriptrules.flow.interpreter.machine import Arguments, Dead, Machine
+from msgspec.structs import replace
+
+from scriptrules.flow.interpreter.machine import Arguments, Dead, Machine, nowhere
 from scriptrules.flow.values import (
     NONE,
     Choice,
@@ -19,6 +21,8 @@ from scriptrules.flow.values import (
     Partial,
     Presence,
     Ref,
+    State,
+    Stream,
     Table,
     TaskView,
     Text,
@@ -47,12 +51,16 @@ def elements(machine: Machine, value: Value) -> tuple[tuple[Element, ...], Value
             if isinstance(content, Table):
                 rest = None if content.rest is None else opaque("a key")
                 return tuple((key, presence) for key, _, presence in content.items), rest
+            if isinstance(content, Stream):
+                return elements(machine, _drawn(machine, value, content))
         case Const() if isinstance(value.value, str):
             if len(value.value) <= TURNS_MAX:
                 return tuple((const(one), None) for one in value.value), None
             return (), opaque("a character")
         case Const():
             raise Dead
+        case Choice() if streams(machine, value):
+            return elements(machine, listed(machine, value))
         case Choice():
             found = [elements(machine, case.value) for case in value.cases]
             every = [one for items, _ in found for one, _ in items] + [rest for _, rest in found if rest is not None]
@@ -64,39 +72,59 @@ def elements(machine: Machine, value: Value) -> tuple[tuple[Element, ...], Value
     return (), Lost("an element of a value that is not known")
 
 
+VIEWS = frozenset({"dict.keys", "dict.values", "dict.items"})  # which call nothing, and never come to an end
+
+
+def begin(machine: Machine, stream: Value) -> None:
+    """Elements of a stream are taken."""
+    content = machine.stream(stream)
+    if isinstance(stream, Ref) and content is not None and content.name not in VIEWS:
+        machine.state.cells[stream.id] = replace(content, begun=True)
+
+
+def _drawn(machine: Machine, ref: Ref, stream: Stream) -> Value:
+    """A container of all that a stream has left to give."""
+    begin(machine, ref)
+
+    def draw() -> Value:
+        return machine.language.natives[stream.name](
+            machine, Arguments(stream.args, stream.keywords, texts=stream.texts)
+        )
+
+    result = perhaps(machine, draw) if stream.begun else draw()
+    return machine.new_list([]) if result is None else result
+
+
+def streams(machine: Machine, value: Value) -> bool:
+    """Whether a value is a stream, or may be one."""
+    return any(machine.stream(one) is not None for one in cases(machine, value))
+
+
+def listed(machine: Machine, value: Value) -> Value:
+    """A list of what a stream gives, where `value` is one, all asked for at once; `value` where it is none."""
+    if not streams(machine, value):
+        return value
+    value = machine.state.narrow(value)
+    if isinstance(value, Choice):
+        ways: list[tuple[str, State, Callable[[], Value]]] = []
+        for case in value.cases:
+            if (state := machine.under(Presence(case.label, case.facts))) is not None:
+                ways.append((case.label, state, lambda case=case: listed(machine, case.value)))  # type: ignore[misc]
+        return machine.fork(ways) if ways else nowhere()
+    return value if machine.stream(value) is None else machine.new(Items("list", *elements(machine, value)))
+
+
+def partly_listed(machine: Machine, value: Value) -> Value:
+    """The same where not all may be asked for."""
+    if not streams(machine, value):
+        return value
+    found = perhaps(machine, lambda: listed(machine, value))
+    return machine.new_list([]) if found is None else found
+
+
 def members(items: Iterable[Element], rest: Value | None) -> list[Value]:
     """Every value that may be among elements."""
     return [item for item, _ in items] + ([] if rest is None else [another(rest)])
-
-
-def each(machine: Machine, value: Value, turn: Callable[[Value], Value]) -> tuple[list[Element], Value | None]:
-    """Do something for each element: what it gives for the known ones, and for any other."""
-    value = machine.state.narrow(value)
-    items, rest = elements(machine, value)
-    done: list[Element] = []
-    for item, presence in items[:TURNS_MAX]:
-        machine.step()
-        if presence is None:
-            done.append((turn(item), None))
-            continue
-        there = machine.under(presence)
-        if there is None:
-            continue
-        result = machine.fork(
-            [
-                (presence.label, there, lambda item=item: turn(item)),  # type: ignore[misc]
-                ("", machine.state.copy(), lambda: NONE),
-            ]
-        )
-        done.append((result, presence))
-    if len(items) > TURNS_MAX:
-        others = alternatives([item for item, _ in items[TURNS_MAX:]])
-        rest = others if rest is None else alternatives([others, rest])
-    if rest is None:
-        return done, None
-    more, effects = machine.repeat(lambda: turn(rest))
-    machine.maybe(effects)
-    return done, more
 
 
 def carries(machine: Machine, value: Value, deep: int = 6) -> bool:
@@ -114,6 +142,8 @@ def carries(machine: Machine, value: Value, deep: int = 6) -> bool:
 def inside(machine: Machine, value: Ref) -> list[Value]:
     """What a container may hold."""
     content = machine.state.cells.get(value.id)
+    if isinstance(content, Stream):
+        return list(content.args)
     if isinstance(content, Items):
         found = [one for one, _ in content.items]
     elif isinstance(content, Table):

@@ -10,7 +10,7 @@ from scriptrules.flow.conditions import negated, written
 from scriptrules.flow.interpreter.comprehensions import comprehension
 from scriptrules.flow.interpreter.containers import put, subscript, updated
 from scriptrules.flow.interpreter.deciding import decide, evaluate_bool, evaluate_condition
-from scriptrules.flow.interpreter.elements import Element, carries, elements, inside, like, members, perhaps
+from scriptrules.flow.interpreter.elements import Element, carries, elements, inside, like, listed, members
 from scriptrules.flow.interpreter.injected import generated
 from scriptrules.flow.interpreter.machine import Arguments, Machine
 from scriptrules.flow.interpreter.methods import method
@@ -37,12 +37,6 @@ from scriptrules.flow.values import (
     text_of,
 )
 
-LAZY = frozenset({"map", "filter", "itertools.starmap"})  # which call a function only as their elements are asked for
-PASSING = LAZY | {"enumerate", "reversed", "iter"}  # which do, where all of theirs are asked for
-EXHAUSTING = frozenset(  # which ask for all elements of their arguments
-    ["list", "tuple", "set", "frozenset", "dict", "sorted", "sum", "min", "max", "str.join", "collections.Counter"]
-)
-
 
 def _unary(machine: Machine, node: ast.UnaryOp) -> Value:
     if isinstance(node.op, ast.Not):
@@ -55,7 +49,7 @@ def _unary(machine: Machine, node: ast.UnaryOp) -> Value:
 
 
 def _binary(machine: Machine, node: ast.BinOp) -> Value:
-    left, right = machine.used(node.left), machine.used(node.right)
+    left, right = listed(machine, machine.used(node.left)), listed(machine, machine.used(node.right))
     return machine.spread([left, right], lambda a, b: binary(machine, node.op, a, b))
 
 
@@ -96,16 +90,10 @@ def _call(machine: Machine, node: ast.Call) -> Value:
         function = attribute(machine, receiver, node.func.attr)
     else:
         function = machine.evaluate(node.func)
-    name = function.name if isinstance(function, Native) else ""
-    if name in EXHAUSTING or (name in PASSING and node in machine.exhausted):
-        machine.exhausted.update(node.args)
     given = arguments(machine, node)
     machine.at(node)
     if getattr(node, "via", None) == Via.THEN:  # a `then` of the declarative form
         return generated(machine, given, Via.THEN)
-    if name in LAZY and node not in machine.exhausted:
-        lazy = perhaps(machine, lambda: machine.call(function, given))
-        return machine.new_list([]) if lazy is None else lazy
     return machine.call(function, given)
 
 
@@ -115,8 +103,6 @@ def arguments(machine: Machine, node: ast.Call) -> Arguments:
     texts: list[str] = []
     rest: Value | None = None
     for one in node.args:
-        if isinstance(one, ast.Starred):
-            machine.exhausted.add(one.value)
         value = machine.evaluate(one)
         if isinstance(one, ast.Starred):
             items, others = elements(machine, machine.state.narrow(value))

@@ -9,14 +9,15 @@ from scriptrules.flow.interpreter.elements import (
     Element,
     called_back,
     carries,
-    each,
     elements,
     from_python,
     members,
+    partly_listed,
     python_of,
 )
 from scriptrules.flow.interpreter.machine import Arguments, Dead, Machine, nowhere
 from scriptrules.flow.interpreter.natives import folded, unknown
+from scriptrules.flow.interpreter.streams import each
 from scriptrules.flow.interpreter.truth import truths
 from scriptrules.flow.values import NONE, Items, Lost, Presence, Value, alternatives, const, opaque
 
@@ -57,7 +58,7 @@ def _enumerate(machine: Machine, given: Arguments) -> Value:
 
 
 def _zip(machine: Machine, given: Arguments) -> Value:
-    columns = [elements(machine, machine.state.narrow(value)) for value in given.args]
+    columns = [elements(machine, machine.state.narrow(partly_listed(machine, value))) for value in given.args]
     if given.rest is not None or not columns:
         return machine.new_list(
             [], rest=Lost("what zip() gives") if any(carries(machine, value) for value in given.values) else opaque("…")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from scriptrules.flow.atoms import OTHERWISE
@@ -27,18 +27,18 @@ from scriptrules.flow.effects import (
 )
 from scriptrules.flow.interpreter.assigning import assign
 from scriptrules.flow.interpreter.deciding import decide_apart
-from scriptrules.flow.interpreter.elements import TURNS_MAX, Element, elements, members
-from scriptrules.flow.interpreter.machine import Dead, Machine
+from scriptrules.flow.interpreter.elements import TURNS_MAX, Element, begin, elements, members
+from scriptrules.flow.interpreter.machine import Arguments, Dead, Machine
+from scriptrules.flow.interpreter.streams import any_of, changed_since, passing, sources
+from scriptrules.flow.interpreter.truth import truths
 from scriptrules.flow.interpreter.widening import equal_states
-from scriptrules.flow.values import EITHER, Choice, Data, State, Value, Way, alternatives, merge, opaque
+from scriptrules.flow.values import EITHER, NONE, Choice, Data, State, Stream, Value, Way, alternatives, merge, opaque
 
 WHILE_MAX = 30  # turns of a `while` that are followed one by one
 
 
 def for_(machine: Machine, node: ast.For, state: State) -> Path:
     """A loop over elements, turn by turn as far as they are known."""
-    if not any(isinstance(one, (ast.Break, ast.Return, ast.Raise)) for inner in node.body for one in ast.walk(inner)):
-        machine.exhausted.add(node.iter)
     value, state, effects = machine.apart(state, lambda: machine.state.narrow(machine.evaluate(node.iter)))
     if value is None:
         return Path(effects, Fails())
@@ -58,25 +58,39 @@ def for_(machine: Machine, node: ast.For, state: State) -> Path:
 
 def _loop_over(machine: Machine, node: ast.For, value: Value, state: State) -> Path:
     with machine.within(state):
+        value = state.narrow(value)
+        found = passing(machine, value)
+        source, through = found or (value, [])
+        before = sources(machine, source)
         try:
-            items, rest = elements(machine, state.narrow(value))
+            items, rest = elements(machine, source) if found is not None else ((), None)
         except Dead:
             return Path((), Fails())
+        begin(machine, value)
+        state = machine.state
+
+    def any_turn(begun: State) -> Path:
+        if rest is not None and not changed_since(begun, before):
+            return _turn(machine, node, (rest, None), begun, through)
+        item, after, made = machine.apart(begun.copy(), lambda: any_of(machine, source))
+        path = Path((), Fails()) if item is None else _turn(machine, node, (item, None), after, through)
+        return Path((*maybe(made), *path.effects), path.end)
+
+    def any_turns(begun: State) -> Path:
+        return _any_turns(machine, any_turn, begun, f"for {ast.unparse(node.target)} in {ast.unparse(node.iter)}")
+
     if len(items) > TURNS_MAX:
         items, rest = (), alternatives(members(items, rest))
     path = Path((), Falls(state))
     for item in items:
         if not goes_on(path):
             break
-        path = then(path, lambda state, item=item: _turn(machine, node, item, state))  # type: ignore[misc]
-    if rest is not None:
-        element = rest
-        label = f"for {ast.unparse(node.target)} in {ast.unparse(node.iter)}"
-
-        def any_turn(begun: State) -> Path:
-            return _turn(machine, node, (element, None), begun)
-
-        path = then(path, lambda state: _any_turns(machine, any_turn, state, label))
+        path = then(path, lambda state, item=item: _turn(machine, node, item, state, through))  # type: ignore[misc]
+        if any(changed_since(end.state, before) for end in ends(path) if isinstance(end, Falls)):
+            path = any_turns(state)  # nobody knows any more which element comes next
+            return _after_loop(machine, node, path)
+    if rest is not None or found is None:
+        path = then(path, any_turns)
     return _after_loop(machine, node, path)
 
 
@@ -87,7 +101,7 @@ def _after_loop(machine: Machine, node: ast.For | ast.While, path: Path) -> Path
     return settle(replace(path, Breaks, lambda end: Path((), Falls(end.state))))  # type: ignore[union-attr]
 
 
-def _turn(machine: Machine, node: ast.For, element: Element, state: State) -> Path:
+def _turn(machine: Machine, node: ast.For, element: Element, state: State, through: Sequence[Stream]) -> Path:
     """One turn of a loop; `continue` ends it as its last line does."""
     machine.step()
     item, presence = element
@@ -98,17 +112,42 @@ def _turn(machine: Machine, node: ast.For, element: Element, state: State) -> Pa
         there = state.copy()
         if not all(there.assume(key, fact) for key, fact in presence.facts):
             return Path((), Falls(state))
-    with machine.within(there):
-        try:
-            assign(machine, node.target, item)
-            begun = machine.state
-        except Dead:
-            return Path((), Fails())
-    path = settle(replace(machine.block(node.body, begun), Continues, lambda end: Path((), Falls(end.state))))  # type: ignore[union-attr]
+    path = _passed(machine, node, item, there, through)
     if presence is None:
         return path
     split = Split(((presence.label, path), (None, Path((), Falls(state)))), state.facts)
     return settle(Path((), split))
+
+
+def _passed(machine: Machine, node: ast.For, item: Value, state: State, through: Sequence[Stream]) -> Path:
+    """A turn for an element that has to pass through `map` and `filter`, the last one first."""
+    if not through:
+        with machine.within(state):
+            try:
+                assign(machine, node.target, item)
+                begun = machine.state
+            except Dead:
+                return Path((), Fails())
+        body = machine.block(node.body, begun)
+        return settle(replace(body, Continues, lambda end: Path((), Falls(state_of(end)))))
+    *left, stream = through
+    given = Arguments((item,), texts=("it",))
+    function = stream.args[0]
+    answer, state, made = machine.apart(state, lambda: item if function == NONE else machine.call(function, given))
+    if answer is None:
+        return Path(made, Fails())
+    if stream.name == "map":
+        path = _passed(machine, node, answer, state, left)
+        return Path((*made, *path.effects), path.end)
+    with machine.within(state):
+        true, false = truths(machine, answer)
+    label = f"filter({stream.texts[0]})"
+    paths = [(label, _passed(machine, node, item, true, left))] if true is not None else []
+    if false is not None:
+        paths.append((f"not {label}", Path((), Falls(false))))
+    if len(paths) == 1:
+        return Path((*made, *paths[0][1].effects), paths[0][1].end)
+    return settle(Path(made, Split(tuple(paths), state.facts)))
 
 
 def _any_turns(machine: Machine, turn: Callable[[State], Path], state: State, label: str, least: int = 0) -> Path:

@@ -32,6 +32,7 @@ from scriptrules.flow.values import (
     Presence,
     Ref,
     State,
+    Stream,
     Table,
     Value,
     Way,
@@ -143,7 +144,6 @@ class Machine:
         self.notes = Notes()
         self.steps = 0
         self._ids = 0
-        self.exhausted: set[ast.expr] = set()  # expressions of which all elements are asked for at once
         self.scopes: dict[ast.AST, Scope] = {}  # of the functions that were called
         # Where it is.
         self.state = State({}, {})
@@ -275,6 +275,11 @@ class Machine:
         """What a dictionary holds."""
         found = self.state.cells.get(value.id) if isinstance(value, Ref) else None
         return found if isinstance(found, Table) else None
+
+    def stream(self, value: Value) -> Stream | None:
+        """What gives elements as they are asked for."""
+        found = self.state.cells.get(value.id) if isinstance(value, Ref) else None
+        return found if isinstance(found, Stream) else None
 
     # ---- values that depend on conditions
 

@@ -18,12 +18,12 @@ from scriptrules.flow.values import (
     Object,
     Presence,
     Ref,
+    Stream,
     Table,
     TaskView,
     Text,
     Value,
     alternatives,
-    another,
     const,
     opaque,
 )
@@ -220,17 +220,8 @@ def _dict_method(machine: Machine, receiver: Ref, content: Table, name: str, giv
                 left = tuple((key, value, Presence("it is still there", ())) for key, value, _ in content.items)
             cells[receiver.id] = Table(left, content.rest)
             return found
-        case "keys":
-            keys = None if content.rest is None else opaque("a key")
-            return machine.new(Items("list", tuple((key, presence) for key, _, presence in content.items), keys))
-        case "values":
-            return machine.new(
-                Items("list", tuple((one, presence) for _, one, presence in content.items), content.rest)
-            )
-        case "items":
-            rows = tuple((machine.new_list([key, one], "tuple"), there) for key, one, there in content.items)
-            more = None if content.rest is None else machine.new_list([opaque("a key"), another(content.rest)], "tuple")
-            return machine.new(Items("list", rows, more))
+        case "keys" | "values" | "items":
+            return machine.new(Stream(f"dict.{name}", (receiver,)))
         case "copy":
             return machine.new(content)
         case "clear":

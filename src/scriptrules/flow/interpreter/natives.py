@@ -9,15 +9,18 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable
 
-from scriptrules.flow.interpreter.containers import copied, dict_, in_any_order, put, updated
+from scriptrules.flow.interpreter.containers import copied, dict_, in_any_order, keys, pairs, put, updated, values
 from scriptrules.flow.interpreter.elements import (
     FOLD_MAX,
+    VIEWS,
     called_back,
     carries,
     cases,
     elements,
     from_python,
+    listed,
     members,
+    partly_listed,
     perhaps,
     python_of,
 )
@@ -37,6 +40,7 @@ from scriptrules.flow.values import (
     Native,
     Partial,
     Ref,
+    Stream,
     Table,
     Text,
     Value,
@@ -69,6 +73,15 @@ FOLDED = frozenset(
 )
 
 
+LAZY = VIEWS | frozenset(  # which give a stream
+    ["enumerate", "filter", "iter", "map", "reversed", "zip", "itertools.chain", "itertools.starmap"]
+)
+EXHAUSTING = frozenset(  # which ask for all elements of their arguments
+    ["collections.Counter", "collections.OrderedDict", "collections.OrderedDict.fromkeys", "collections.deque"]
+) | frozenset(
+    ["dict", "dict.fromkeys", "frozenset", "functools.reduce", "list", "max", "min", "set", "sorted", "sum", "tuple"]
+)
+STORING = frozenset({"copy.copy", "functools.partial", *INJECTED})  # which ask for none of them
 TYPES = frozenset({"dict", "list", "set", "str"})  # of which methods are called as functions
 TAKING_MORE = frozenset(  # which see to further arguments of which the number is not known
     ["functools.partial", "itertools.chain", "map", "max", "min", "zip", *INJECTED]
@@ -78,6 +91,10 @@ TAKING_MORE = frozenset(  # which see to further arguments of which the number i
 def native(machine: Machine, function: Native, given: Arguments) -> Value:
     """Call a function that is not the program's own."""
     name = function.name
+    if name in LAZY and given.rest is None and given.keyword_rest is None:
+        return machine.new(Stream(name, given.args, given.keywords, given.texts))
+    if name not in STORING:
+        given = _asked(machine, given, listed if name in EXHAUSTING else partly_listed)
     does = machine.language.natives.get(name)
     if does is not None and (given.rest is None or name in TAKING_MORE):
         return does(machine, given)
@@ -88,6 +105,12 @@ def native(machine: Machine, function: Native, given: Arguments) -> Value:
         return injected(machine, name, given)
     result = folded(machine, name, given) if name in FOLDED else None
     return unknown(machine, name, given) if result is None else result
+
+
+def _asked(machine: Machine, given: Arguments, ask: Callable[[Machine, Value], Value]) -> Arguments:
+    """Arguments with lists in the place of streams."""
+    args = tuple(ask(machine, value) for value in given.args)
+    return Arguments(args, given.keywords, given.rest, given.keyword_rest, given.texts)
 
 
 def unknown(machine: Machine, name: str, given: Arguments) -> Value:
@@ -243,6 +266,9 @@ NATIVES: dict[str, Callable[[Machine, Arguments], Value]] = {
     "collections.defaultdict": _defaultdict,
     "collections.deque": _deque,
     "dict.fromkeys": _fromkeys,
+    "dict.items": pairs,
+    "dict.keys": keys,
+    "dict.values": values,
     **dict.fromkeys([f"bisect.insort{side}" for side in ("", "_left", "_right")], _heap),
     **dict.fromkeys([f"heapq.heap{what}" for what in ("ify", "pop", "push", "pushpop", "replace")], _heap),
     "copy.copy": _copy,

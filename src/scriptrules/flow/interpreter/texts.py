@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import string
 
-from scriptrules.flow.interpreter.elements import elements, from_python, python_of
+from scriptrules.flow.interpreter.elements import elements, from_python, listed, python_of
 from scriptrules.flow.interpreter.machine import Arguments, Dead, Machine
 from scriptrules.flow.values import Choice, Const, Text, Value, const, opaque, text, text_of
 
@@ -46,7 +46,9 @@ TEXT_METHODS = frozenset(
 def text_method(machine: Machine, receiver: Value, name: str, given: Arguments) -> Value:
     """A method of text."""
     if name == "join" and given.args:
-        return machine.spread([receiver, given.args[0]], lambda one, other: _joined(machine, one, other))
+        return machine.spread(
+            [receiver, listed(machine, given.args[0])], lambda one, other: _joined(machine, one, other)
+        )
     if name == "format":
         return machine.spread([receiver], lambda one: _formatted(machine, one, given))
     arguments = [python_of(machine, value) for value in given.args]
