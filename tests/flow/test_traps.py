@@ -185,6 +185,71 @@ TRAPS = {
         else:
             from lib.a import other
             other("q")""",
+    "a loop goes on to what its body adds": """
+        todo = ["p"]
+        for one in todo:
+            emit(one)
+            if len(todo) < 3:
+                todo.append(one + "x")""",
+    "a comprehension does as well": """
+        todo = ["p"]
+        [emit(one) or (todo.append("q") if one == "p" else None) for one in todo]""",
+    "a loop does not go on to what its body takes out": """
+        todo = ["p", "q"]
+        for one in todo:
+            emit(one)
+            todo.clear()""",
+    "the body changes what stands in a dictionary": """
+        names = {"a": "p", "b": "q"}
+        for _, one in names.items():
+            emit(one)
+            names["b"] = "late.".strip(".")""",
+    "a view shows what was added after it": """
+        names = {"a": "p"}
+        view = names.values()
+        names["b"] = "q"
+        for one in view:
+            emit(one)""",
+    "an iterator gives what was added after it": """
+        names = ["p"]
+        pairs = enumerate(names)
+        names.append("q")
+        for at, one in pairs:
+            emit(f"{at}.{one}")""",
+    "map() calls when it is asked": """
+        prefix = "a"
+        named = map(lambda one: f"{prefix}.{one}", ["p", "q"])
+        prefix = "b"
+        emit(next(named))
+        prefix = "c"
+        for one in named:
+            emit(one)
+            prefix = "d.".strip(".")""",
+    "a loop over map() changes what it calls": """
+        prefix = "a"
+        for one in map(lambda one: f"{prefix}.{one}", ["p", "q"]):
+            emit(one)
+            prefix = "b.".strip(".")""",
+    "filter() asks in each turn": """
+        seen = ["p"]
+        for one in filter(lambda one: one in seen, ["p", "q", "r"]):
+            emit(one)
+            seen.append("q")""",
+    "filter() of map(), counted": """
+        seen = []
+        for at, one in enumerate(filter(lambda one: len(seen) < 2, map(yes, ["p", "q", "r"]))):
+            emit(f"n{at}")
+            seen.append(one)""",
+    "an iterator comes to its end once": """
+        names = iter(["p", "q"])
+        emit(next(names))
+        flag = x
+        named = map(lambda one: emit(one) if flag else None, names)
+        flag = 1
+        list(named)
+        flag = 0
+        list(named)""",
+    "zip() asks for no more than it needs": 'list(zip([1], map(yes, ["p", "q"])))',
 }
 
 

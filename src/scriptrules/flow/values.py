@@ -547,7 +547,23 @@ def widened(values: Sequence[Value]) -> Value:
     datas = [value for value in every if isinstance(value, Data)]
     if len(datas) > 1:
         every = [value for value in every if not isinstance(value, Data)] + [datas[0]]
+    wide = [value for value in every if isinstance(value, Text)]
+    every = [value for value in every if not any(one is not value and _covers(one, value) for one in wide)]
     return cover(every) if len(every) > ALTERNATIVES_MAX else alternatives(every)
+
+
+def _covers(one: Text, other: Value) -> bool:
+    """Whether a text of one gap can be whatever another text is."""
+    if sum(part is None for part in one.parts) > 1 or not (
+        isinstance(other, Text) or (isinstance(other, Const) and isinstance(other.value, str))
+    ):
+        return False
+    parts = text_of(other)
+    head, tail = one.parts[0] or "", one.parts[-1] or ""
+    begin, end = (parts[0] or "", parts[-1] or "") if parts else ("", "")
+    if len(parts) == 1 and parts[0] is not None and len(parts[0]) < len(head) + len(tail):
+        return False
+    return begin.startswith(head) and end.endswith(tail)
 
 
 ALTERNATIVES_MAX = 6  # of a value that a loop changes

@@ -81,13 +81,14 @@ def _loop_over(machine: Machine, node: ast.For, value: Value, state: State) -> P
 
     if len(items) > TURNS_MAX:
         items, rest = (), alternatives(members(items, rest))
+    entry = state.copy() if before else state
     path = Path((), Falls(state))
     for item in items:
         if not goes_on(path):
             break
-        path = then(path, lambda state, item=item: _turn(machine, node, item, state, through))  # type: ignore[misc]
+        path = then(path, lambda begun, item=item: _turn(machine, node, item, begun, through))  # type: ignore[misc]
         if any(changed_since(end.state, before) for end in ends(path) if isinstance(end, Falls)):
-            path = any_turns(state)  # nobody knows any more which element comes next
+            path = any_turns(entry)  # nobody knows any more which element comes next
             return _after_loop(machine, node, path)
     if rest is not None or found is None:
         path = then(path, any_turns)
