@@ -35,8 +35,9 @@ Made from `--help` by `scripts/docs.py`; do not edit it.
   the HTTP API has, or a list as `{"items": […], "next": …}`.
 * Exit status: 0 ok; 1 findings, failed, or nobody there; 2 wrong usage or input.
 * `k=v` is text, `k:=JSON` is JSON: `scriptrules send order.new zip=10115 lines:='[1, 2]'`.
-* Commands that talk to a server find it at `SCRIPTRULES_URL` (default `http://127.0.0.1:8765`). `serve`, `run`,
-  `check`, `schema`, `explain-code`, `plugins` and `doctor` need none.
+* Commands that talk to a server find it at `SCRIPTRULES_URL` (default `http://127.0.0.1:8765`), and send
+  `SCRIPTRULES_TOKEN` where that is set. `new`, `serve`, `run`, `check`, `graph`, `schema`, `stubs`, `explain-code`,
+  `plugins` and `doctor` need none.
 * Tables fit 100 columns, or the terminal. Colours only on a terminal, and not where `NO_COLOR` is set.
 """
 CODES_INTRODUCTION = """\

@@ -19,6 +19,7 @@ import click
 from scriptrules import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {  # name: module, summary
+    "new": ("beginning", "Write the first lines of a project, a rule or a plugin."),
     "serve": ("serving", "Serve until Ctrl-C: take tasks by HTTP and run the rules."),
     "run": ("running", "Execute a task and all that follows in this process, without a server."),
     "send": ("sending", "Send a task to the server and print its id."),
@@ -44,6 +45,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name: module, summary
     "explain": ("why", "Say for each rule why it matches a task or does not, part by part of its filter."),
     "check": ("checking", "Compile all rules and breakpoints, or PATHS, and report what is wrong."),
     "schema": ("schemas", "Print the JSON schema of declarative rules, for editors."),
+    "stubs": ("stubs", "Print the functions that rules have as a stub, for editors."),
     "explain-code": ("explaining", "Explain a code such as SR110; without one, list them all."),
     "schedules": ("incoming", "List schedules, soonest first."),
     "sources": ("incoming", "List sources of tasks, and how they are."),
@@ -192,6 +194,7 @@ def cli() -> None:
     """Rules are Python files that one drops in: sandboxed, durable, and started by tasks.
 
     \b
+    scriptrules new project                    in an empty folder: two rules that work
     scriptrules serve                          take tasks and run rules/*.py
     scriptrules send upload.finished size:=3   send a task: k=v is text, k:=JSON is JSON
     scriptrules run upload.finished size:=3    the same without a server

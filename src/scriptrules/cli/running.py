@@ -7,7 +7,9 @@ let it go on.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import MutableMapping
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +17,8 @@ import click
 from scriptrules import clock
 from scriptrules.cli import tree as trees
 from scriptrules.cli.common import (
+    clean,
+    compact,
     hint_at_texts,
     installation,
     json_option,
@@ -26,11 +30,12 @@ from scriptrules.cli.common import (
 from scriptrules.cli.live import TreeView, pause_after
 
 if TYPE_CHECKING:
-    from scriptrules.client import TreeJson
+    from scriptrules.client import Json, TreeJson
     from scriptrules.config import Config
     from scriptrules.supervisor.supervisor import Supervisor
 
 MEMORY = "memory:"
+LINES = 1000  # of a run's log that are shown
 WATCH_INTERVAL = 0.01  # seconds between two looks at whether anything was committed
 
 
@@ -51,7 +56,8 @@ def run_command(
 ) -> None:
     """Execute a task and all that follows in this process, without a server.
 
-    The store is in memory unless --store names one. Exit status 1 if any task failed or is held.
+    The store is in memory unless --store names one. What rules print and log goes to standard error. Exit status 1 if
+    any task failed or is held.
     """
     from scriptrules import config
 
@@ -87,6 +93,8 @@ async def _run(settings: Config, name: str, data: dict[str, Any], as_json: bool)
         (ingested,) = await supervisor.ingest([task])
         with TreeView(as_json) as view:
             tree = await _watch(supervisor, ingested.id, view)
+        for line in await _logged(supervisor, tree):
+            say(line)
         if tree["task"]["state"] == "unmatched":
             names = {on for info in supervisor.rules.infos() if info.metadata for on in info.metadata.on}
             say(f"scriptrules: no rule matches {name}{nearest(name, names - {name})}")
@@ -94,6 +102,19 @@ async def _run(settings: Config, name: str, data: dict[str, Any], as_json: bool)
         return tree, not bad and trees.outlook(tree) == "ended"
     finally:
         await supervisor.close()
+
+
+async def _logged(supervisor: Supervisor, tree: TreeJson) -> list[str]:
+    """What the rules of a tree have printed and logged, in order: their log may end with this command."""
+    from scriptrules.supervisor.shapes import logs_of
+
+    found: list[tuple[str, str]] = []
+    for run in trees.runs_of(tree):
+        for line in (await logs_of(supervisor.store, run["id"], 0, LINES))[0]:
+            fields: dict[str, Json] = json.loads(bytes(line.fields)) or {}
+            said = [clean(line.text), *(f"{name}={compact(value)}" for name, value in fields.items())]
+            found.append((line.at, f"{run['rule']}: {'  '.join(said)}"))
+    return [text for _, text in sorted(found, key=itemgetter(0))]
 
 
 async def _watch(supervisor: Supervisor, id: str, view: TreeView) -> TreeJson:

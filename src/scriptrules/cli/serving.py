@@ -22,6 +22,7 @@ def serve_command(
     """
     from scriptrules import config, log
     from scriptrules.client import DEFAULT_URL
+    from scriptrules.rulebook.files import read_all
     from scriptrules.web.server import serve
 
     settings = config.load(
@@ -31,9 +32,13 @@ def serve_command(
 
     def listening(address: str) -> None:
         elsewhere = "" if address == DEFAULT_URL else f"SCRIPTRULES_URL={address} "
+        folder = os.path.relpath(settings.rules_dir)
+        step = f"{elsewhere}scriptrules send NAME field=value --wait"
+        if not read_all(settings.rules_dir)[0]:
+            step = f"there is no rule in {folder}/ yet; `scriptrules new rule hello` writes one, active within a second"
         say(
-            f"scriptrules serves {address} with the rules in {os.path.relpath(settings.rules_dir)}/. "
-            f"Open {address}/ in a browser. Next: {elsewhere}scriptrules send NAME field=value --wait. Ctrl-C ends it."
+            f"scriptrules serves {address} with the rules in {folder}/. "
+            f"Open {address}/ in a browser. Next: {step}. Ctrl-C ends it."
         )
 
     serve(settings, listening)

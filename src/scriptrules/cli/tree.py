@@ -24,7 +24,7 @@ from scriptrules.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from scriptrules.client import BranchJson, EntryJson, TaskJson, TreeJson
+    from scriptrules.client import BranchJson, EntryJson, RunJson, TaskJson, TreeJson
 
 Line = list[Piece]
 
@@ -91,6 +91,14 @@ def tasks_of(tree: TreeJson) -> Iterator[TaskJson]:
     for branch in tree["runs"]:
         for child in branch["tasks"]:
             yield from tasks_of(child)
+
+
+def runs_of(tree: TreeJson) -> Iterator[RunJson]:
+    """Every run of a tree, parents first."""
+    for branch in tree["runs"]:
+        yield branch["run"]
+        for child in branch["tasks"]:
+            yield from runs_of(child)
 
 
 def held_in(tree: TreeJson) -> Iterator[str]:
