@@ -61,7 +61,8 @@ RULES = {
     '    return Job(kind, {"host": "local", "name": "a", "image": "echo", key: 1})\n',
     "pair": 'on = "pair"\ndef main(kind):\n    if kind == "Task":\n        return Task("one"), Task("two")\n'
     '    if kind == "inside":\n        return {"a": Task("one")}\n'
-    '    def job(name):\n        return Job("Process", {"host": "local", "name": name, "image": "echo", "args": [name]})\n'
+    '    def job(name):\n'
+    '        return Job("Process", {"host": "local", "name": name, "image": "echo", "args": [name]})\n'
     '    return job("1"), job("2")\n',
 }  # fmt: skip
 
