@@ -86,8 +86,7 @@ def _seconds_each(server: Server, first: int) -> float:
 
 
 def _waiting(server: Server) -> int:
-    states = "state IN ('queued', 'running', 'waiting', 'held', 'failed')"  # as the index says it
-    return int(server.store().execute(f"SELECT count(*) FROM runs WHERE {states} AND state = 'waiting'").fetchone()[0])
+    return int(server.store().execute("SELECT count(*) FROM runs WHERE state = 'waiting'").fetchone()[0])
 
 
 def _cpu_seconds(server: Server) -> float:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -949,13 +950,17 @@ def test_who_comes_while_the_store_closes_is_told(tmp_path: Path) -> None:
 # ---- SQLite only: cost
 
 
-def plan_of(query: str, *, where: str = "") -> list[str]:
+def explained(query: str, *, where: str = "", how: str = "") -> list[tuple[Any, ...]]:
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         for _, sql in sqlite.migrations():
             connection.executescript(sql)
         text = f"{sqlite.QUERIES[query]} {where}"
         count = max((int(number) for number in re.findall(r"\?(\d)", text)), default=text.count("?"))
-        return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {text}", [None] * count)]
+        return connection.execute(f"EXPLAIN {how} {text}", [None] * count).fetchall()
+
+
+def plan_of(query: str, *, where: str = "") -> list[str]:
+    return [row[3] for row in explained(query, where=where, how="QUERY PLAN")]
 
 
 FREQUENT = [
@@ -980,10 +985,19 @@ def test_no_frequent_query_reads_a_whole_table(query: str, where: str) -> None:
 
 @pytest.mark.parametrize(
     ("query", "index"),
-    [("new_tasks", "tasks_state"), ("unfinished_runs", "runs_state"), ("due", "wakes_due"), ("journal", "journal_run")],
+    [
+        *(("new_tasks", "tasks_state"), ("unfinished_runs", "runs_state"), ("due", "wakes_due")),
+        *(("journal", "journal_run"), ("orphans", "tasks_state"), ("counts", "tasks_state"), ("counts", "runs_state")),
+        *(("make_keys_due", "wakes_waiting"), ("wakes_on_trees", "wakes_waiting")),
+    ],
 )
 def test_what_is_outstanding_is_found_without_looking_at_what_is_over(query: str, index: str) -> None:
     assert any(f"INDEX {index} " in step for step in plan_of(query)), plan_of(query)
+
+
+@pytest.mark.parametrize("query", ["insert_tasks", "move_tasks", "put_runs", "put_wakes", "remove_wakes"])
+def test_a_row_is_written_without_a_table_being_built_for_it(query: str) -> None:
+    assert "OpenEphemeral" not in [row[1] for row in explained(query)]
 
 
 def test_json_lists_are_bound_as_one_parameter_however_long_they_are(tmp_path: Path) -> None:

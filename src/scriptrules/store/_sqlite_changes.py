@@ -14,7 +14,7 @@ from scriptrules.store._sqlite_events import EventLog
 from scriptrules.store._sqlite_queries import QUERIES
 from scriptrules.store._sqlite_rows import run_row, task_row
 from scriptrules.store._sqlite_sightings import Sightings
-from scriptrules.store._sqlite_trees import grow
+from scriptrules.store._sqlite_trees import Awaited, grow
 from scriptrules.store.events import Ended, arrivals_of, finals_of, left_by, transitions_of
 from scriptrules.store.protocol import (
     ON_TASKS,
@@ -51,7 +51,12 @@ def _insert_tasks(connection: sqlite3.Connection, tasks: list[Task], arrivals: A
 
 
 def apply_change(
-    connection: sqlite3.Connection, change: Change, arrivals: Arrivals, sightings: Sightings, events: EventLog
+    connection: sqlite3.Connection,
+    change: Change,
+    arrivals: Arrivals,
+    sightings: Sightings,
+    events: EventLog,
+    awaited: Awaited,
 ) -> Committed:
     many = connection.executemany
     before = _states(connection, left_by(change))
@@ -88,7 +93,8 @@ def apply_change(
     ended = _end_tasks(connection, change) if change.ends else []
     events.note(transitions_of(change, ended), finals_of(change, ended, before))
     states = [(id, TaskState(state)) for id, state, _ in ended]
-    return Committed(states, _awake(connection, change, states), arrivals.apply(connection, change))
+    awake = _awake(connection, change, states) if awaited.by(change) else []
+    return Committed(states, awake, arrivals.apply(connection, change))
 
 
 def _states(connection: sqlite3.Connection, tasks: list[str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ import msgspec
 from scriptrules.model import Run, Task
 from scriptrules.store._sqlite_queries import QUERIES
 from scriptrules.store._sqlite_rows import run_of, task_of
-from scriptrules.store.events import EVENTS_KEPT, Written, name_of
+from scriptrules.store.events import EVENTS_KEPT, Written, count
 from scriptrules.store.protocol import Happened, Transition
 
 _TRIM_EVERY = EVENTS_KEPT // 50
@@ -56,7 +56,7 @@ class EventLog:
             self._trimmed = self._position
 
     def committed(self) -> None:
-        self.seen.update(name_of(id, state) for id, state, _, _ in self._transitions)
+        self.seen.update(count(self._transitions))
 
 
 def bounds(connection: sqlite3.Connection) -> tuple[int, int]:

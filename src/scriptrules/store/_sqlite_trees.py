@@ -1,4 +1,4 @@
-"""Who waits for a task and all that follows from it, within a transaction.
+"""Who waits for a task, or for it and all that follows from it, within a transaction.
 
 The wake of kind "tree" stays on the task itself. Once that has ended, each task of its tree that has not has a wake of
 kind "branch"; when one ends, the tasks that it has generated take its place. So the end of a task costs as many writes
@@ -12,7 +12,19 @@ import sqlite3
 
 from scriptrules.model import TASK_FINAL
 from scriptrules.store._sqlite_queries import QUERIES
-from scriptrules.store.protocol import Wake
+from scriptrules.store.protocol import ON_TASKS, Change, Wake
+
+
+class Awaited:
+    """Kept by the writer: whether anybody waits for a task; where nobody does, no end of one is looked at."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._any = bool(connection.execute(QUERIES["anybody_waits"]).fetchone()[0])
+
+    def by(self, change: Change) -> bool:
+        """Whether somebody waits for a task when `change` is written, or has since the start."""
+        self._any = self._any or any(wake.kind in ON_TASKS for wake in change.wakes)
+        return self._any
 
 
 def grow(connection: sqlite3.Connection, ended: list[str]) -> list[Wake]:

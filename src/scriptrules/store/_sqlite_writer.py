@@ -29,6 +29,7 @@ from scriptrules.store._sqlite_arrivals import Arrivals
 from scriptrules.store._sqlite_changes import apply_change
 from scriptrules.store._sqlite_events import EventLog
 from scriptrules.store._sqlite_sightings import Sightings
+from scriptrules.store._sqlite_trees import Awaited
 from scriptrules.store.protocol import Change, Committed, merge
 
 log = structlog.get_logger(__name__)
@@ -63,6 +64,7 @@ class Writer:
         self._connection = connection
         self.events = EventLog(connection)
         self._sightings = Sightings(connection)
+        self._awaited = Awaited(connection)
         self._path = path
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Submission] = []
@@ -161,7 +163,8 @@ class Writer:
                 finished.append(_attempt(submission, connection))
         if changes:
             parts = merge([submission.change for submission in changes if submission.change is not None])
-            committed = [apply_change(connection, part, self.arrivals, self._sightings, self.events) for part in parts]
+            kept = self.arrivals, self._sightings, self.events, self._awaited
+            committed = [apply_change(connection, part, *kept) for part in parts]
             finished.append(lambda: _hand_out(changes, committed))
         self.events.write(connection)
         began = clock.monotonic()

@@ -14,6 +14,7 @@ from scriptrules.model import TASK_FINAL, Task, TaskState
 from scriptrules.store.protocol import Change
 
 EVENTS_KEPT = 1_000_000  # transitions; whoever is further behind has to begin anew
+_CALLED = {"t": "task.", "": ""}  # by the letter that an id begins with; others are runs
 Written = tuple[str, str, int, str | None]  # the fields of a `Transition`
 Ended = tuple[str, str, str | None]  # a task, its state, its reason
 
@@ -42,11 +43,10 @@ def finals_of(change: Change, ended: Iterable[Ended], before: Mapping[str, str])
     Args:
         before: the states of the tasks that `left_by` names, before the change.
     """
-    finals: Counter[tuple[str, str]] = Counter()
-    finals.update(("tasks", task.state) for task in change.tasks if task.state in TASK_FINAL)
-    finals.update(("tasks", move.state) for move in change.moves if move.state in TASK_FINAL)
-    finals.update(("tasks", state) for _, state, _ in ended)
-    finals.subtract(("tasks", state) for state in before.values() if state in TASK_FINAL)
+    states = [task.state for task in change.tasks] + [move.state for move in change.moves]
+    now = Counter(chain(states, (state for _, state, _ in ended)))
+    now.subtract(before.values())
+    finals = Counter({("tasks", state): number for state, number in now.items() if state in TASK_FINAL})
     for state, number in change.finals:
         finals["runs", state] += number
     return finals
@@ -58,6 +58,7 @@ def left_by(change: Change) -> list[str]:
     return list(dict.fromkeys(chain((id for id, _ in change.reopened), released)))
 
 
-def name_of(id: str, state: str) -> str:
-    """What a transition is called: "task.done", "run.held", "rules.changed"."""
-    return f"{'task' if id[0] == 't' else 'run'}.{state}" if id else state
+def count(transitions: Iterable[Written]) -> dict[str, int]:
+    """How many there are of each, by what it is called: "task.done", "run.held", "rules.changed"."""
+    kinds = Counter((id[:1], state) for id, state, _, _ in transitions)
+    return {_CALLED.get(letter, "run.") + state: number for (letter, state), number in kinds.items()}

@@ -29,7 +29,7 @@ from scriptrules.model import (
 )
 from scriptrules.rulebook.index import matches
 from scriptrules.sightings import DAY, DAYS_KEPT, Cell, Names, SeenEdge, join_cell, join_edge, tally
-from scriptrules.store.events import Written, arrivals_of, name_of, transitions_of
+from scriptrules.store.events import Written, arrivals_of, count, transitions_of
 from scriptrules.store.protocol import (
     ON_TASKS,
     Audit,
@@ -47,7 +47,6 @@ from scriptrules.store.protocol import (
     Variable,
     Wake,
     decide_keys,
-    merge,
 )
 from scriptrules.store.receiving import Shapes, pattern_of, shape_of
 from scriptrules.tokens import Token
@@ -105,9 +104,7 @@ class MemoryStore:
     # ---- writing
 
     def submit(self, change: Change, then: Callable[[Committed], None]) -> None:
-        for part in merge([change]):
-            committed = self._apply(part)
-        asyncio.get_running_loop().call_soon(then, committed)
+        asyncio.get_running_loop().call_soon(then, self._apply(change))
 
     async def ingest(self, tasks: list[Task]) -> list[Ingested]:
         known = {}
@@ -472,7 +469,7 @@ class MemoryStore:
     def _note(self, transitions: list[Written]) -> None:
         self._happened.extend(Transition(*written) for written in transitions)
         self._position += len(transitions)
-        self.seen.update(name_of(id, state) for id, state, _, _ in transitions)
+        self.seen.update(count(transitions))
 
     async def outstanding(self) -> dict[str, int]:
         return dict(Counter(wake.kind for wake in self._wakes.values()))

@@ -7,6 +7,7 @@ which they were submitted. Nothing outside happens before its change is committe
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Protocol
 
 import msgspec
@@ -164,24 +165,33 @@ def merge(changes: Sequence[Change]) -> list[Change]:
 
     Within one change everything is added before anything is removed, and tasks move before runs end; a change that
     counts on the other order begins a new one.
+
+    Args:
+        changes: at least one.
     """
     merged: list[Change] = []
+    begin = 0
     ended: set[str] = set()
     removed: set[tuple[str, int]] = set()
-    for change in changes:
+    for at, change in enumerate(changes):
         conflict = (ended and any(move.id in ended for move in change.moves)) or (
             removed and any((wake.run, wake.seq) in removed for wake in change.wakes)
         )
-        if conflict or not merged:
-            merged.append(Change())
-            ended, removed = set(), set()
-        for field in Change.__struct_fields__:
-            part = getattr(change, field)
-            if part:
-                getattr(merged[-1], field).extend(part)
-        ended.update(end.task for end in change.ends)
-        removed.update((wake.run, wake.seq) for wake in change.done)
-    return merged
+        if conflict:
+            merged.append(_join(changes[begin:at]))
+            begin, ended, removed = at, set(), set()
+        if change.ends:
+            ended.update(end.task for end in change.ends)
+        if change.done:
+            removed.update((wake.run, wake.seq) for wake in change.done)
+    return [*merged, _join(changes[begin:])]
+
+
+def _join(changes: Sequence[Change]) -> Change:
+    if len(changes) == 1:
+        return changes[0]
+    columns = zip(*map(msgspec.structs.astuple, changes), strict=True)
+    return Change(*(list(chain.from_iterable(column)) if any(column) else [] for column in columns))
 
 
 class Committed(msgspec.Struct, frozen=True):

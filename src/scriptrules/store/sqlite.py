@@ -249,9 +249,8 @@ class SqliteStore:
         given = [(clause, value) for clause, value in clauses if value is not None]
         where = " AND ".join(clause for clause, _ in given) or "1"
         state = dict(given).get("r.state = ?" if query == "runs" else "state = ?")
-        if state in _INDEXED[query]:  # said once more as the index says it: only then is a partial index used
-            listed = ", ".join(f"'{name}'" for name in _INDEXED[query])
-            where += f" AND {'r.' if query == 'runs' else ''}state IN ({listed})"
+        if state in _INDEXED[query]:  # said once more as a literal: only then is a partial index used
+            where += f" AND {'r.' if query == 'runs' else ''}state = '{state}'"
         sql = f"{QUERIES[query]} {where} ORDER BY {order} DESC LIMIT ?"
         return await self._read(sql, *(value for _, value in given), limit)
 

@@ -57,7 +57,7 @@ SELECT value FROM meta WHERE name = 'place';
 INSERT INTO meta VALUES ('place', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 
 -- name: receive_keys
-SELECT DISTINCT key FROM wakes WHERE kind IN ('receive', 'tree', 'branch') AND kind = 'receive';
+SELECT DISTINCT key FROM wakes WHERE kind = 'receive';
 
 -- name: arrived_before
 -- Whether a task of this name has arrived since that of the run.
@@ -69,7 +69,7 @@ UPDATE wakes SET due = ? WHERE run = ? AND seq = ? AND kind = 'receive' AND key 
 
 -- name: make_keys_due
 UPDATE wakes SET due = ?1
-WHERE kind IN ('receive', 'tree', 'branch') AND kind = 'receive' AND key IN (SELECT value FROM json_each(?2));
+WHERE kind = 'receive' AND key IN (SELECT value FROM json_each(?2));
 
 -- name: quiet_wakes
 UPDATE wakes SET due = NULL WHERE run = ? AND seq = ? AND kind = 'receive' AND key = ? AND due = ?;
@@ -161,8 +161,11 @@ WHERE kind IN ('task', 'call') AND kind = 'call' AND key IN (SELECT value FROM j
 
 -- name: wakes_on_trees
 SELECT run, seq, kind, key, due FROM wakes
-WHERE kind IN ('receive', 'tree', 'branch') AND kind IN ('tree', 'branch')
+WHERE (kind = 'receive' OR kind = 'tree' OR kind = 'branch') AND kind IN ('tree', 'branch')
     AND key IN (SELECT value FROM json_each(?));
+
+-- name: anybody_waits
+SELECT EXISTS (SELECT 1 FROM wakes WHERE kind IN ('task', 'call')) OR EXISTS (SELECT 1 FROM wakes WHERE kind = 'tree');
 
 -- name: children
 SELECT r.task, t.id, t.state FROM json_each(?) k JOIN runs r ON r.task = k.value JOIN tasks t ON t.parent = r.id;
@@ -196,14 +199,15 @@ SELECT w.run, w.seq, w.kind, w.key, w.due FROM wakes w JOIN runs r ON r.task = w
 WHERE w.kind IN ('task', 'call') AND w.kind = 'call' AND r.answers = 1 AND r.state IN ('done', 'failed', 'cancelled')
 UNION
 SELECT w.run, w.seq, w.kind, w.key, w.due FROM wakes w JOIN tasks t ON t.id = w.key
-WHERE w.kind IN ('receive', 'tree', 'branch') AND w.kind = 'tree'
+WHERE w.kind = 'tree'
     AND t.state IN ('done', 'failed', 'unmatched', 'dropped', 'cancelled')
     AND NOT EXISTS (SELECT 1 FROM wakes b WHERE b.run = w.run AND b.seq = w.seq AND b.kind = 'branch');
 
 -- name: orphans
 -- The answering run of a call may have ended before others that the task has.
 SELECT id, name, data, state, since, created, root, parent, by, hop, depth, key, reply, reason FROM tasks
-WHERE state IN ('new', 'held', 'running', 'failed') AND state IN ('new', 'held', 'running')
+WHERE (state = 'new' OR state = 'held' OR state = 'running' OR state = 'failed')
+    AND state IN ('new', 'held', 'running')
     AND reply IS NOT NULL AND id > ?1
     AND NOT EXISTS (SELECT 1 FROM wakes w WHERE w.kind IN ('task', 'call') AND w.kind = 'call' AND w.key = tasks.id)
     AND NOT EXISTS (
@@ -255,10 +259,12 @@ WHERE s.name = ? AND s.version = ? AND u.run = ?;
 SELECT kind, state, number FROM counts WHERE number > 0
 UNION ALL
 SELECT 'tasks', state, count(*) FROM tasks
-WHERE state IN ('new', 'held', 'running', 'failed') AND state IN ('new', 'held', 'running') GROUP BY state
+WHERE (state = 'new' OR state = 'held' OR state = 'running' OR state = 'failed')
+    AND state IN ('new', 'held', 'running') GROUP BY state
 UNION ALL
 SELECT 'runs', state, count(*) FROM runs
-WHERE state IN ('queued', 'running', 'waiting', 'held', 'failed') AND state IN ('queued', 'running', 'waiting', 'held')
+WHERE (state = 'queued' OR state = 'running' OR state = 'waiting' OR state = 'held' OR state = 'failed')
+    AND state IN ('queued', 'running', 'waiting', 'held')
 GROUP BY state;
 
 -- name: add_counts
@@ -304,13 +310,14 @@ FROM runs WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: new_tasks
 SELECT id, name, data, state, since, created, root, parent, by, hop, depth, key, reply, reason FROM tasks
-WHERE state IN ('new', 'held', 'running', 'failed') AND state = 'new' AND id > ? ORDER BY id LIMIT ?;
+WHERE state = 'new' AND id > ? ORDER BY id LIMIT ?;
 
 -- name: unfinished_runs
 SELECT id, rule, task, digest, state, since, created, reason, ended, value, error, attempt, answers, python, policy,
     reasons, control, deadline, slot
 FROM runs INDEXED BY runs_state
-WHERE state IN ('queued', 'running', 'waiting', 'held', 'failed') AND state IN ('queued', 'running') AND id > ?
+WHERE (state = 'queued' OR state = 'running' OR state = 'waiting' OR state = 'held' OR state = 'failed')
+    AND state IN ('queued', 'running') AND id > ?
 ORDER BY id LIMIT ?;
 
 -- name: wakes
