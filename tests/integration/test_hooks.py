@@ -147,7 +147,9 @@ def test_what_is_not_signed_right_is_refused_and_leaves_nothing(server: Server) 
     text = b"payload=%7B%7D"
     assert post(server, "github", text, github(text))[0] == 400
     large = b'{"x": "' + b"x" * 300_000 + b'"}'
-    assert post(server, "github", large, github(large))[0] == 413
+    status, problem = post(server, "github", large, github(large))
+    assert status == 413
+    assert "payload_max under [sandbox]" in problem["detail"]
     assert count(server) == before
     assert server.get("/api/counts")["flow"]["hook_refused"] >= len(wrong)
 

@@ -147,6 +147,35 @@ def test_a_task_whose_mark_was_not_kept_is_not_sent_twice(tmp_path: Path) -> Non
     live(Life(tmp_path, often=RULE.format(schedule="*/30 * * * *")), story)
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_clock_that_was_years_ahead_leaves_no_schedule_silent_once_it_is_right(
+    tmp_path: Path, restarted: bool
+) -> None:
+    async def story(life: Life) -> None:
+        await life.settle()
+        await life.jump("2026-03-28T10:30:00Z")
+        life.clock.at = clock.parse("2031-01-01T00:00:00Z")
+        assert life.supervisor is not None
+        life.supervisor.schedules.look()
+        await life.settle()
+        if restarted:
+            await life.end()
+        life.clock.at = clock.parse("2026-03-28T10:10:00Z")
+        if restarted:
+            await life.begin()
+        schedules = life.supervisor.schedules
+        schedules.look()
+        soon = clock.parse("2026-03-28T10:30:00Z")
+        for _ in range(2000):
+            if soon in schedules._next.values():
+                break
+            await asyncio.sleep(0.005)
+        await life.jump("2026-03-28T11:00:00Z")
+        assert sorted(await life.times()) == ["01-01T00:00", "03-28T10:30", "03-28T11:00"], "10:30 was sent before"
+
+    live(Life(tmp_path, often=RULE.format(schedule="*/30 * * * *")), story)
+
+
 def test_schedules_of_the_configuration_send_their_data_in_their_zone(tmp_path: Path) -> None:
     settings = """
 [[schedules]]

@@ -3,6 +3,9 @@
 How far each schedule has come is a mark in the store, set after the task of a time is durable. A supervisor that is
 killed in between sends that task again, with the same key, and the store knows it: each time gives one task.
 
+A clock that was ahead and is set right leaves marks in the future: schedules go on from now, and what was sent for a
+time already is known by its key.
+
 Tried and rejected: finding out from the last task of a schedule how far it has come. Retention removes tasks.
 """
 
@@ -101,6 +104,7 @@ class Schedules:
         ]
         self._marks: dict[str, Mark] = {}
         self._sent: dict[str, int] = {}
+        self._looked = 0
         self._next: dict[Schedule, int | None] = {}
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -152,6 +156,10 @@ class Schedules:
 
     async def _look(self) -> float:
         """Send what is due; returns for how many seconds nothing is."""
+        if self._clock() < self._looked:
+            log.warning("schedules.clock_set_back", to=clocks.text(self._clock()))
+            self._next.clear()
+        self._looked = self._clock()
         for schedule in self.all():
             if schedule not in self._next or (self._next[schedule] or 0) <= self._clock():
                 await self._fire(schedule)
@@ -166,10 +174,9 @@ class Schedules:
         """Send a task for each time of a schedule that has come."""
         zone = cron.zone_of(schedule.timezone)
         assert zone is not None  # the configuration was checked
-        mark = self._marks.get(schedule.name)
-        if mark is None or mark.spec != schedule.spec:
-            mark = await self._set_mark(schedule, self._clock())
-        now = self._clock()
+        mark, now = self._marks.get(schedule.name), self._clock()
+        if mark is None or mark.spec != schedule.spec or mark.at > now:
+            mark = await self._set_mark(schedule, now)
         due = cron.due(schedule.cron, zone, mark.at, now, schedule.catch_up, BATCH)
         if due:
             await self._send(schedule, due)

@@ -41,7 +41,7 @@ class _Hooks:
         hook, secret = self._hooks[name]
         if hook.secret_variable:
             secret = await self._secret(name, hook.secret_variable)
-        body = await read_body(request, self._payload_max)
+        body = await read_body(request, self._payload_max, "payload_max under [sandbox]")
         headers = {key.lower(): value for key, value in request.headers.items()}
         now = self._supervisor.clock() // SECOND
         counters = self._supervisor.counters

@@ -93,13 +93,13 @@ def read_moment(name: str, text: str | None) -> int | None:
         raise errors.BadTask(f"{name}={text!r} is not a time. Write 2026-01-31T12:00:00Z.") from None
 
 
-async def read_body(request: Request, most: int) -> bytes:
-    """The body of a request, if it has no more than `most` bytes.
+async def read_body(request: Request, most: int, setting: str = "body_max under [server]") -> bytes:
+    """The body of a request, if it has no more than `most` bytes, which `setting` says.
 
     Raises:
         TooLarge: it has.
     """
-    too_large = errors.TooLarge(f"The body is over {most} bytes. Send it in parts, or raise body_max under [server].")
+    too_large = errors.TooLarge(f"The body is over {most} bytes. Send it in parts, or raise {setting}.")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > most:
         raise too_large
