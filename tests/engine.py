@@ -55,12 +55,14 @@ class PrivateEngine:
         tls: makes it listen on loopback too, for clients with a certificate; `tls_url` is where.
         live_restore: whether containers go on while it is down, as on a well kept host; a swarm's engine cannot.
         namespace: the network namespace that it lives in, as `ip netns` calls it.
+        gpus: how many it tells a swarm that it has, as the resource "gpu".
     """
 
     def __init__(
-        self, tls: Certificates | None = None, live_restore: bool = True, namespace: str | None = None
+        self, tls: Certificates | None = None, live_restore: bool = True, namespace: str | None = None, gpus: int = 0
     ) -> None:
         self._live_restore = live_restore
+        self._gpus = gpus
         self._prefix = ["nsenter", f"--net=/var/run/netns/{namespace}"] if namespace else []
         # Not pytest's tmp_path: a socket's path has at most 107 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="sr-docker-"))
@@ -74,6 +76,8 @@ class PrivateEngine:
         arguments = ["--bridge=none", "--iptables=false", "--ip6tables=false"]
         if self._live_restore:
             arguments.append("--live-restore")
+        if self._gpus:
+            arguments += ["--node-generic-resource", f"gpu={self._gpus}"]
         for flag, name in (("--data-root", "data"), ("--exec-root", "exec"), ("-p", "pid")):
             arguments += [flag, str(self.folder / name)]
         if self._tls:

@@ -65,10 +65,10 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def swarm() -> Iterator[engines.PrivateEngine]:
-    """A running swarm of one node with the image `engines.IMAGE`."""
+    """A running swarm of one node with two GPUs, as it says, and the image `engines.IMAGE`."""
     if reason := engines.missing():
         pytest.skip(reason)
-    made = engines.PrivateEngine(live_restore=False)
+    made = engines.PrivateEngine(live_restore=False, gpus=2)
     try:
         made.start()
         made.load_image()

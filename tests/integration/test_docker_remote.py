@@ -13,7 +13,7 @@ import pytest
 
 import dockerparts
 from dockerparts import PASSWORD, USER, Certificates
-from dockersite import Site, next_result, request, with_executor
+from dockersite import Site, credentials, image_in_registry, next_result, request, with_executor
 from engine import IMAGE, PrivateEngine, missing
 from scriptrules.errors import ConfigError, HostUnavailable, InvalidRequest
 from scriptrules.executors import docker as docker_executor
@@ -119,17 +119,8 @@ def registry(engine: PrivateEngine) -> Iterator[str]:
     """A registry with an image that the engine does not have; gives the image's name."""
     if reason := missing():
         pytest.skip(reason)
-    with dockerparts.private_registry() as name, engine.client() as client:
-        image = f"{name}/jobs/report"
-        engine.load_image(f"{image}:2")
-        said = client.push(image, "2", auth_config={"username": USER, "password": PASSWORD})
-        assert "error" not in said
-        client.remove_image(f"{image}:2")
-        yield f"{image}:2"
-
-
-def credentials(image: str, **how: str) -> dict[str, Any]:
-    return {"registries": {image.partition("/")[0]: {"username": USER, **how}}}
+    with image_in_registry(engine) as image:
+        yield image
 
 
 def test_an_image_is_pulled_with_configured_credentials_and_one_sees_how_far_it_is(

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
+import platform
 import shutil
 import signal
 import subprocess
 import threading
-import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
 
+from dockerparts import PASSWORD
+from dockersite import (
+    PATIENCE,
+    SwarmSite,
+    credentials,
+    image_in_registry,
+    next_result,
+    outcome,
+    refusal,
+    request,
+    until,
+    with_executor,
+)
 from engine import IMAGE, PrivateEngine
 from scriptrules.errors import ConfigError, HostUnavailable, InvalidRequest, PolicyRefused
 from scriptrules.executors import swarm as swarm_executor
@@ -25,104 +36,18 @@ from scriptrules.plugins.executor import Executor, ExecutorContext
 
 pytestmark = pytest.mark.docker
 
-PATIENCE = 60.0  # seconds until a test that waits has failed
-
-
-class Site:
-    """One store on one swarm: makes executors as successive supervisors would."""
-
-    def __init__(self, engine: PrivateEngine, folder: Path) -> None:
-        self.engine = engine
-        self.folder = folder
-        self.store_id = uuid.uuid4().hex
-        self.said: dict[str, str | None] = {}  # what the last executor has told of a start that takes long
-
-    def executor(self, **table: Any) -> Executor:
-        context = ExecutorContext(
-            host="cluster",
-            store_id=self.store_id,
-            state_dir=self.folder / "state",
-            base_dir=self.folder,
-            report=self.said.__setitem__,
-        )
-        given = {"url": self.engine.url, "images": [IMAGE], "network": "default", **table}
-        return swarm_executor.make(given, context)
-
-    def name(self, key: str) -> str:
-        return f"scriptrules-{self.store_id[:8]}-{key}"
-
-    def left(self) -> list[str]:
-        """The names of everything that the swarm keeps for this store."""
-        filters = {"label": f"scriptrules.store={self.store_id}"}
-        with self.engine.client() as client:
-            found = [*client.services(filters=filters), *client.configs(filters=filters)]
-            found += client.secrets(filters=filters)
-            return sorted(each["Spec"]["Name"] for each in found)
-
-    def tasks(self, key: str) -> list[dict[str, Any]]:
-        with self.engine.client() as client:
-            return list(client.tasks(filters={"label": f"scriptrules.key={key}", "service": self.name(key)}))
-
 
 @pytest.fixture
-def site(swarm: PrivateEngine, tmp_path: Path) -> Iterator[Site]:
-    made = Site(swarm, tmp_path)
+def site(swarm: PrivateEngine, tmp_path: Path) -> Iterator[SwarmSite]:
+    made = SwarmSite(swarm, tmp_path)
     yield made
-    filters = {"label": f"scriptrules.store={made.store_id}"}
-    with swarm.client() as client:
-        for service in client.services(filters=filters):
-            client.remove_service(service["ID"])
-        for file in client.configs(filters=filters):
-            client.remove_config(file["ID"])
-        for file in client.secrets(filters=filters):
-            client.remove_secret(file["ID"])
-        for container in client.containers(all=True, filters=filters):
-            with contextlib.suppress(docker.errors.APIError):  # the swarm is just removing it
-                client.remove_container(container["Id"], force=True)
-
-
-def request(script: str, key: str = "r1-1-1", **fields: Any) -> ExecutionRequest:
-    return ExecutionRequest(
-        key=key, host="cluster", name="job", image=fields.pop("image", IMAGE), args=["sh", "-c", script], **fields
-    )
-
-
-async def next_result(executor: Executor) -> tuple[str, ExecutionResult]:
-    async with asyncio.timeout(PATIENCE):
-        return await anext(aiter(executor.results()))
-
-
-async def until(holds: Callable[[], Any]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not await asyncio.to_thread(holds):
-            await asyncio.sleep(0.05)
-
-
-def with_executor(site: Site, work: Callable[[Executor], Awaitable[Any]], **table: Any) -> Any:
-    async def main() -> Any:
-        executor = site.executor(**table)
-        try:
-            return await work(executor)
-        finally:
-            await executor.close()
-
-    return asyncio.run(main())
-
-
-def outcome(site: Site, asked: ExecutionRequest, **table: Any) -> ExecutionResult:
-    async def work(executor: Executor) -> ExecutionResult:
-        await executor.ensure(asked, may_create=True)
-        key, result = await next_result(executor)
-        assert key == asked.key
-        return result
-
-    return with_executor(site, work, **table)
+    made.clear()
 
 
 # ---- results
 
 
-def test_output_is_the_json_of_the_last_line_and_streams_are_separate(site: Site) -> None:
+def test_output_is_the_json_of_the_last_line_and_streams_are_separate(site: SwarmSite) -> None:
     script = (
         'cat $SCRIPTRULES_INPUT >&2; echo working; echo "[\\"$SCRIPTRULES_KEY\\", $SCRIPTRULES_ATTEMPT, \\"$COLOUR\\"]"'
     )
@@ -132,13 +57,13 @@ def test_output_is_the_json_of_the_last_line_and_streams_are_separate(site: Site
     assert result.output == ["r9-1-4-2", 2, "red"]
     assert result.stdout.startswith("working\n")
     assert result.stderr == '{"size": 7}'
-    assert (result.host, result.verdict) == ("cluster", Verdict.ONCE)
+    assert (result.host, result.verdict) == ("locust", Verdict.ONCE)
     assert result.started is not None
     assert result.ended is not None
     assert result.started <= result.ended
 
 
-def test_a_failure_has_exit_code_and_both_streams_and_is_not_repeated(site: Site) -> None:
+def test_a_failure_has_exit_code_and_both_streams_and_is_not_repeated(site: SwarmSite) -> None:
     record = site.folder / "record"
     record.touch(mode=0o666)
     script = "echo start >> /record; echo half; echo broken >&2; exit 3"
@@ -156,7 +81,7 @@ def test_a_failure_has_exit_code_and_both_streams_and_is_not_repeated(site: Site
     assert record.read_text() == "start\n"
 
 
-def test_options_and_bounds_reach_the_container(site: Site) -> None:
+def test_options_and_bounds_reach_the_container(site: SwarmSite) -> None:
     options = {
         "workdir": "/tmp",
         "user": "1234",
@@ -167,7 +92,7 @@ def test_options_and_bounds_reach_the_container(site: Site) -> None:
         "memory_mb": 32,
     }
     script = 'ls -d /scratch >&2; grep CapBnd /proc/self/status >&2; echo "[\\"$PWD\\", $(id -u)]"'
-    asked = ExecutionRequest(key="r1-1-1", host="cluster", name="job", image=IMAGE, args=[script], options=options)
+    asked = ExecutionRequest(key="r1-1-1", host="locust", name="job", image=IMAGE, args=[script], options=options)
     result = outcome(site, asked, pids=20)
     assert result.output == ["/tmp", 1234]
     assert "CapBnd:\t0000000000000000" in result.stderr
@@ -177,7 +102,7 @@ def test_options_and_bounds_reach_the_container(site: Site) -> None:
     assert task["Spec"]["Resources"]["Reservations"]["MemoryBytes"] == 32 * 1024 * 1024
 
 
-def test_secret_files_are_swarm_secrets_and_vanish_with_the_release(site: Site) -> None:
+def test_secret_files_are_swarm_secrets_and_vanish_with_the_release(site: SwarmSite) -> None:
     asked = request("cat /run/token /etc/app/key >&2", secret_files={"/run/token": "hunter2", "/etc/app/key": "k"})
 
     async def work(executor: Executor) -> ExecutionResult:
@@ -194,7 +119,7 @@ def test_secret_files_are_swarm_secrets_and_vanish_with_the_release(site: Site) 
     assert site.left() == []
 
 
-def test_a_signal_is_named_with_what_a_swarm_cannot_say(site: Site) -> None:
+def test_a_signal_is_named_with_what_a_swarm_cannot_say(site: SwarmSite) -> None:
     result = outcome(site, request("kill -9 $$"))
     assert (result.status, result.exit_code) == ("failed", 137)
     assert "killed by signal 9" in str(result.reason)
@@ -208,11 +133,51 @@ def test_a_signal_is_named_with_what_a_swarm_cannot_say(site: Site) -> None:
         ({"options": {"mounts": ["/no/such/folder:/x"]}}, "/no/such/folder"),
     ],
 )
-def test_what_no_node_can_run_fails_with_the_swarms_words(site: Site, fields: dict[str, Any], said: str) -> None:
+def test_what_no_node_can_run_fails_with_the_swarms_words(site: SwarmSite, fields: dict[str, Any], said: str) -> None:
     result = outcome(site, request("true", **fields), images=["**"], mounts=["/"])
     assert (result.status, result.exit_code) == ("failed", None)
     assert "could not run it" in str(result.reason)
     assert said in str(result.reason)
+
+
+# ---- where it runs, and from where its image comes
+
+
+PLATFORM = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}[platform.machine()]
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [({"platform": PLATFORM, "gpus": 2}, None), ({"platform": "linux/s390x"}, "platform"), ({"gpus": 3}, "resources")],
+)
+def test_a_job_waits_for_a_node_of_its_platform_with_as_many_gpus(
+    site: SwarmSite, options: dict[str, Any], missing: str | None
+) -> None:
+    asked = request("echo 7", options=options)
+
+    async def work(executor: Executor) -> ExecutionResult:
+        await executor.ensure(asked, may_create=True)
+        if missing:
+            await until(lambda: missing in str(site.said.get(asked.key)))
+            await executor.stop(asked.key)
+        return (await next_result(executor))[1]
+
+    result = with_executor(site, work, options=["platform", "gpus"], gpu_resource="gpu")
+    assert (result.output, result.reason) == ((None, "stopped") if missing else (7, None))
+
+
+def test_nodes_pull_with_the_credentials_of_the_table(site: SwarmSite, swarm: PrivateEngine) -> None:
+    with image_in_registry(swarm) as image, swarm.client() as client:
+        asked = request("echo 7", image=image)
+        failed = outcome(site, request("echo 7", key="r2-1-1", image=image), images=["**"])
+        assert (failed.status, failed.verdict) == ("failed", Verdict.ONCE)
+        told = outcome(site, asked, images=["**"], **credentials(image, password=PASSWORD))
+        assert (told.output, told.verdict) == (7, Verdict.ONCE)
+        asked = request("true", key="r3-1-1", image=image)
+        refused = refusal(site, asked, images=["**"], **credentials(image, password_file="nowhere"))
+        assert "'nowhere'" in refused.message
+        site.clear()
+        client.remove_image(image, force=True)
 
 
 # ---- refusals
@@ -228,12 +193,19 @@ def test_what_no_node_can_run_fails_with_the_swarms_words(site: Site, fields: di
         ({"network": "host"}, PolicyRefused, "network"),
         ({"mounts": ["/etc:/x"]}, PolicyRefused, "mounts"),
         ({"memory_mb": 100_000}, PolicyRefused, "memory_mb"),
+        ({"restartable": True}, InvalidRequest, "retries=1"),
+        ({"platform": "linux/arm/v7"}, InvalidRequest, "constraints"),
+        ({"gpus": 1}, PolicyRefused, "gpu_resource"),
+        ({"gpus": "all"}, InvalidRequest, "Write how many"),
+        ({"gpu": 1}, InvalidRequest, "did you mean 'gpus'"),
     ],
 )
 def test_what_is_not_allowed_is_refused(options: dict[str, Any], error: type[Exception], said: str) -> None:
-    context = ExecutorContext(host="cluster", store_id="s", state_dir=Path("none"), base_dir=Path())
-    executor = swarm_executor.make({"images": [IMAGE], "network": "jobs"}, context)
-    executor.validate(request("true", options={"network": "jobs", "cpus": 0.5}))
+    context = ExecutorContext(host="locust", store_id="s", state_dir=Path("none"), base_dir=Path())
+    options_of_all = ["gpus", *swarm_executor.policy.docker_policy.OPTIONS]
+    table = {"images": [IMAGE], "network": "jobs", "options": options_of_all}
+    executor = swarm_executor.make(table, context)
+    executor.validate(request("true", options={"network": "jobs", "cpus": 0.5, "platform": "linux/amd64"}))
     with pytest.raises(error, match=said):
         executor.validate(request("true", options=options))
 
@@ -242,13 +214,12 @@ def test_what_is_not_allowed_is_refused(options: dict[str, Any], error: type[Exc
     ("fields", "said"),
     [
         ({"secret_files": {"token": "x"}}, "absolute"),
-        ({"options": {"gpus": 1}}, "unknown option"),
         ({"secret_files": {"/a": "x" * 500_001}}, "500000"),
         ({"input": b'"' + b"x" * 500_000 + b'"'}, "reference"),
     ],
 )
 def test_what_a_swarm_cannot_hand_over_is_refused(fields: dict[str, Any], said: str) -> None:
-    context = ExecutorContext(host="cluster", store_id="s", state_dir=Path("none"), base_dir=Path())
+    context = ExecutorContext(host="locust", store_id="s", state_dir=Path("none"), base_dir=Path())
     executor = swarm_executor.make({"images": [IMAGE], "network": "jobs"}, context)
     with pytest.raises(InvalidRequest, match=said):
         executor.validate(request("true", **fields))
@@ -261,18 +232,18 @@ def test_what_a_swarm_cannot_hand_over_is_refused(fields: dict[str, Any], said: 
         ({"network": "none"}, "default"),
         ({"network": "host"}, "no host network"),
         ({"network": "jobs", "constraint": []}, "did you mean 'constraints'"),
-        ({"network": "jobs", "pull": "never"}, "unknown key 'pull'"),
+        ({"network": "jobs", "pull": "never"}, "a swarm has no pull: each node"),
         ({"network": "jobs", "constraints": "x"}, "constraints"),
         ({"network": "jobs", "url": "cluster"}, "unix:///path"),
     ],
 )
 def test_a_wrong_table_is_refused_at_start(table: dict[str, Any], said: str) -> None:
-    context = ExecutorContext(host="cluster", store_id="s", state_dir=Path("none"), base_dir=Path())
+    context = ExecutorContext(host="locust", store_id="s", state_dir=Path("none"), base_dir=Path())
     with pytest.raises(ConfigError, match=said):
         swarm_executor.make(table, context)
 
 
-def test_a_network_that_the_swarm_does_not_have_is_refused_and_leaves_nothing(site: Site) -> None:
+def test_a_network_that_the_swarm_does_not_have_is_refused_and_leaves_nothing(site: SwarmSite) -> None:
     async def work(executor: Executor) -> None:
         with pytest.raises(InvalidRequest, match="nonet"):
             await executor.ensure(request("true", options={"network": "nonet"}), may_create=True)
@@ -284,7 +255,7 @@ def test_a_network_that_the_swarm_does_not_have_is_refused_and_leaves_nothing(si
 # ---- once
 
 
-def test_ensure_is_idempotent_and_another_supervisor_adopts(site: Site) -> None:
+def test_ensure_is_idempotent_and_another_supervisor_adopts(site: SwarmSite) -> None:
     asked = request("sleep 2; echo 7")
 
     async def begin(executor: Executor) -> None:
@@ -302,7 +273,7 @@ def test_ensure_is_idempotent_and_another_supervisor_adopts(site: Site) -> None:
     assert with_executor(site, adopt).output == 7  # not released: its result can be had again
 
 
-def test_what_ran_again_because_somebody_changed_the_service_is_possibly_twice(site: Site) -> None:
+def test_what_ran_again_because_somebody_changed_the_service_is_possibly_twice(site: SwarmSite) -> None:
     async def work(executor: Executor) -> ExecutionResult:
         asked = request("sleep 1; echo 7")
         await executor.ensure(asked, may_create=True)
@@ -324,11 +295,11 @@ def test_what_ran_again_because_somebody_changed_the_service_is_possibly_twice(s
     assert with_executor(site, work).verdict == Verdict.POSSIBLY_TWICE
 
 
-def test_a_request_that_an_earlier_supervisor_may_have_made_is_never_once(site: Site) -> None:
+def test_a_request_that_an_earlier_supervisor_may_have_made_is_never_once(site: SwarmSite) -> None:
     assert outcome(site, request("true", fresh=False)).verdict == Verdict.POSSIBLY_TWICE
 
 
-def test_a_service_that_is_not_ours_is_left_alone(site: Site) -> None:
+def test_a_service_that_is_not_ours_is_left_alone(site: SwarmSite) -> None:
     mode = {"Replicated": {"Replicas": 0}}
     with site.engine.client() as client:
         made = client.create_service({"ContainerSpec": {"Image": IMAGE}}, name=site.name("r1-1-1"), mode=mode)
@@ -347,7 +318,7 @@ def test_a_service_that_is_not_ours_is_left_alone(site: Site) -> None:
             client.remove_service(made["ID"])
 
 
-def test_a_service_removed_behind_our_back_fails(site: Site) -> None:
+def test_a_service_removed_behind_our_back_fails(site: SwarmSite) -> None:
     async def work(executor: Executor) -> ExecutionResult:
         asked = request("sleep 1")
         await executor.ensure(asked, may_create=True)
@@ -363,7 +334,7 @@ def test_a_service_removed_behind_our_back_fails(site: Site) -> None:
 # ---- stopping
 
 
-def test_stop_ends_it_and_keeps_what_it_wrote(site: Site) -> None:
+def test_stop_ends_it_and_keeps_what_it_wrote(site: SwarmSite) -> None:
     async def work(executor: Executor) -> ExecutionResult:
         asked = request("trap 'exit 9' TERM; echo ready; while true; do sleep 0.05; done")
         await executor.ensure(asked, may_create=True)
@@ -379,7 +350,7 @@ def test_stop_ends_it_and_keeps_what_it_wrote(site: Site) -> None:
         assert client.containers(filters={"label": f"scriptrules.store={site.store_id}"}) == []
 
 
-def test_what_waits_for_a_node_can_be_stopped(site: Site) -> None:
+def test_what_waits_for_a_node_can_be_stopped(site: SwarmSite) -> None:
     async def work(executor: Executor) -> ExecutionResult:
         asked = request("true", options={"constraints": ["node.labels.none==such"]})
         await executor.ensure(asked, may_create=True)
@@ -391,7 +362,7 @@ def test_what_waits_for_a_node_can_be_stopped(site: Site) -> None:
     assert (result.status, result.reason, result.exit_code) == ("failed", "stopped", None)
 
 
-def test_a_timeout_that_another_supervisor_began_is_ended_by_the_next(site: Site) -> None:
+def test_a_timeout_that_another_supervisor_began_is_ended_by_the_next(site: SwarmSite) -> None:
     asked = request("sleep 60", timeout=2.0)
 
     async def begin(executor: Executor) -> None:
@@ -412,7 +383,7 @@ def test_a_timeout_that_another_supervisor_began_is_ended_by_the_next(site: Site
 # ---- logs, bounds, the host
 
 
-def test_logs_are_followed_until_the_end(site: Site) -> None:
+def test_logs_are_followed_until_the_end(site: SwarmSite) -> None:
     async def work(executor: Executor) -> list[tuple[str, str]]:
         asked = request("echo one; sleep 1; echo two >&2; sleep 1")
         await executor.ensure(asked, may_create=True)
@@ -429,7 +400,7 @@ def test_logs_are_followed_until_the_end(site: Site) -> None:
     assert with_executor(site, work) == [("stdout", "one\n"), ("stderr", "two\n")]
 
 
-def test_many_jobs_take_no_thread_each(site: Site) -> None:
+def test_many_jobs_take_no_thread_each(site: SwarmSite) -> None:
     async def work(executor: Executor) -> None:
         asked = [request("sleep 0.5; echo $SCRIPTRULES_ATTEMPT", key=f"r{n}-1-1", attempt=n) for n in range(6)]
         async with asyncio.TaskGroup() as group:
@@ -443,7 +414,7 @@ def test_many_jobs_take_no_thread_each(site: Site) -> None:
     with_executor(site, work)
 
 
-def test_a_released_service_is_kept_for_a_while_and_removed_by_the_next_supervisor(site: Site) -> None:
+def test_a_released_service_is_kept_for_a_while_and_removed_by_the_next_supervisor(site: SwarmSite) -> None:
     async def work(executor: Executor) -> None:
         await executor.ensure(request("true"), may_create=True)
         await next_result(executor)
@@ -462,12 +433,12 @@ def test_a_released_service_is_kept_for_a_while_and_removed_by_the_next_supervis
     with_executor(site, wait_for_removal)
 
 
-def test_check_describes_the_swarm(site: Site) -> None:
+def test_check_describes_the_swarm(site: SwarmSite) -> None:
     assert "a swarm of 1 nodes" in with_executor(site, lambda executor: executor.check())
 
 
 def test_an_engine_that_manages_no_swarm_is_said(engine: PrivateEngine, tmp_path: Path) -> None:
-    site = Site(engine, tmp_path)
+    site = SwarmSite(engine, tmp_path)
 
     async def work(executor: Executor) -> None:
         for attempt in (executor.check(), executor.ensure(request("true"), may_create=True)):
@@ -514,7 +485,7 @@ def two_engines() -> Iterator[tuple[PrivateEngine, PrivateEngine]]:
 def test_a_node_whose_engine_was_killed_is_waited_for_and_its_job_is_not_called_once(
     two_engines: tuple[PrivateEngine, PrivateEngine], tmp_path: Path
 ) -> None:
-    site, worker = Site(two_engines[0], tmp_path), two_engines[1]
+    site, worker = SwarmSite(two_engines[0], tmp_path), two_engines[1]
     there = {"constraints": ["node.role==worker"]}
 
     async def work(executor: Executor) -> None:

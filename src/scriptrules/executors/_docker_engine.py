@@ -34,7 +34,7 @@ IDLE = 2.0  # seconds without a request after which connections that are kept al
 SHUTDOWN_TIMEOUT = 1.0  # seconds that an engine has to say goodbye to an encrypted stream
 REQUEST_TIMEOUT = 120  # seconds; a busy engine takes long to start many containers
 _T = TypeVar("_T")
-_INSPECT_MAX = 16 * 1024 * 1024  # bytes
+_ANSWER_MAX = 16 * 1024 * 1024  # bytes
 _LINE_MAX = 1024 * 1024  # bytes of one event
 
 
@@ -163,7 +163,7 @@ class Engine:
                 **(headers or {}),
             }
             if body:
-                fields["Content-Type"] = "application/x-tar"
+                fields.setdefault("Content-Type", "application/x-tar")
             lines = [f"{method} {target} HTTP/1.0", *(f"{name}: {value}" for name, value in fields.items())]
             writer.write(("\r\n".join(lines) + "\r\n\r\n").encode() + body)
             try:
@@ -171,8 +171,9 @@ class Engine:
                 async with asyncio.timeout(REQUEST_TIMEOUT):
                     head = await reader.readuntil(b"\r\n\r\n")
                 status = int(head.split(b" ", 2)[1])
-                if status not in (200, 204, 304):  # 304: it was done before
-                    raise EngineError(status, _message_of(await reader.read(_LINE_MAX)))
+                if status not in (200, 201, 204, 304):  # 304: it was done before
+                    message = _message_of(await reader.read(_LINE_MAX))
+                    raise self.unavailable(message) if status == 503 else EngineError(status, message)
             except (OSError, EOFError, TimeoutError, ValueError, asyncio.LimitOverrunError) as error:
                 raise self.unavailable(_root_cause(error)) from None
             yield reader
@@ -195,6 +196,16 @@ class Engine:
         async with self.stream(path, query or {}, method, body=body):
             return
 
+    async def make(self, path: str, document: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
+        """What the engine says of what it was asked to make, as `document` describes it.
+
+        Raises:
+            EngineError, HostUnavailable: as `request`.
+        """
+        sent = {"Content-Type": "application/json", **headers}
+        async with self.stream(path, {}, "POST", sent, msgspec.json.encode(document)) as reader:
+            return self._decoded(await self._whole(reader, _ANSWER_MAX))
+
     async def exists(self, container: str, path: str) -> bool:
         """Whether a container has a file or folder there."""
         try:
@@ -211,21 +222,27 @@ class Engine:
         Raises:
             EngineError, HostUnavailable: as `request`.
         """
-        found = await self.read(f"/containers/{container}/json", {}, _INSPECT_MAX)
+        return self._decoded(await self.read(f"/containers/{container}/json", {}, _ANSWER_MAX))
+
+    def _decoded(self, answer: bytes) -> dict[str, Any]:
         try:
-            return msgspec.json.decode(found, type=dict[str, Any])
+            return msgspec.json.decode(answer, type=dict[str, Any])
         except msgspec.DecodeError as error:
             raise self.unavailable(f"an answer broke off ({error})") from None
 
     async def read(self, path: str, query: dict[str, str], limit: int) -> bytes:
         """The answer to GET `path`, or its first `limit` bytes."""
-        data = bytearray()
         async with self.stream(path, query) as reader:
-            try:
-                while len(data) < limit and (chunk := await reader.read(limit)):
-                    data += chunk
-            except OSError as error:
-                raise self.unavailable(_root_cause(error)) from None
+            return await self._whole(reader, limit)
+
+    async def _whole(self, reader: asyncio.StreamReader, limit: int) -> bytes:
+        """An answer to its end, or its first `limit` bytes."""
+        data = bytearray()
+        try:
+            while len(data) < limit and (chunk := await reader.read(limit)):
+                data += chunk
+        except OSError as error:
+            raise self.unavailable(_root_cause(error)) from None
         return bytes(data)
 
     async def logs(

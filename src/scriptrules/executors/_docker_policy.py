@@ -8,11 +8,9 @@ quarter of what a container costs it; without a network of the engine's, the con
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -219,25 +217,6 @@ def _mounted_over(path: str, options: Options) -> str | None:
         if path == folder or path.startswith(folder.rstrip("/") + "/"):
             return folder
     return None
-
-
-def registry_password(registry: Registry, name: str, base_dir: Path) -> str:
-    """The password of a registry, from where it stands now.
-
-    Raises:
-        InvalidRequest: it is not there.
-    """
-    if registry.password is not None:
-        return registry.password
-    try:
-        if registry.password_file is not None:
-            return (base_dir / registry.password_file).read_text().split("\n", 1)[0]
-        return os.environ[registry.password_env or ""]
-    except (OSError, KeyError, UnicodeDecodeError) as error:
-        where = registry.password_file or registry.password_env
-        raise InvalidRequest(
-            f"the password of registry {name!r} is not in {where!r} ({error!r}). Put it there."
-        ) from None
 
 
 def check_policy(table: HostTable, request: ExecutionRequest, options: Options) -> None:

@@ -14,7 +14,8 @@ import msgspec
 
 from scriptrules.errors import InvalidRequest
 from scriptrules.executors._docker_engine import Engine, EngineError
-from scriptrules.executors._docker_policy import MEGABYTE, HostTable, Registry, registry_password
+from scriptrules.executors._docker_policy import MEGABYTE, HostTable
+from scriptrules.executors._docker_registries import credentials
 from scriptrules.plugins.executor import ExecutorContext
 
 SILENCE_MAX = 600.0  # seconds without a word from the engine after which a pull has failed
@@ -82,7 +83,7 @@ class Pulls:
 
         repository, tag = parse_repository_tag(image)
         query = {"fromImage": repository, "tag": tag or "latest", **({"platform": platform} if platform else {})}
-        headers = await self._credentials(repository)
+        headers = await credentials(self._engine, self._table, self._context, image)
         layers: dict[str, tuple[int, int]] = {}
         async with self._engine.stream("/images/create", query, method="POST", headers=headers) as reader:
             while True:
@@ -98,26 +99,6 @@ class Pulls:
                     said = progress(image, layers)
                     for tell in listeners:
                         tell(said)
-
-    async def _credentials(self, repository: str) -> dict[str, str]:
-        """The header with the credentials for a registry: configured for the host, or those of `docker login`."""
-        from docker import auth
-
-        registry, _ = auth.resolve_repository_name(repository)
-        configured = self._table.registries.get(registry)
-        if configured is None:
-            header = await self._engine.request(lambda client: auth.get_config_header(client, registry))
-        else:
-            password = await self._password(configured, registry)
-            known = {"username": configured.username, "password": password, "serveraddress": registry}
-            header = auth.encode_header(known)
-        return {"X-Registry-Auth": header.decode() if isinstance(header, bytes) else header} if header else {}
-
-    async def _password(self, configured: Registry, registry: str) -> str:
-        if configured.password_variable is not None:
-            return await self._context.secret(configured.password_variable)
-        base = self._context.base_dir
-        return await self._engine.in_thread(lambda: registry_password(configured, registry, base))
 
     async def close(self) -> None:
         """End what is under way; the engine goes on with a pull, or the next one takes up what it has."""

@@ -6,6 +6,7 @@ move from one to the other; what a swarm cannot do is refused, never left out si
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,8 +22,11 @@ NODE_DEFAULT = "default"  # the name under which [hosts.NAME] and rules ask for 
 FILE_MAX = 500 * 1000  # bytes of one configuration or secret that a swarm keeps
 LABEL_STOPPED = "scriptrules.stopped"  # on a service that was told to end: why
 
-_LEFT_OUT = ("pull", "registries", "logs_for")  # nodes pull by themselves; a swarm keeps logs by keep_for
-_REFUSED = ("gpus", "platform", "restartable")  # options of a single Docker host
+_LEFT_OUT = {  # keys of a Docker host's table
+    "pull": "each node pulls by itself what it does not have",
+    "logs_for": "logs go with their service; write keep_for",
+}
+_REFUSED = {"restartable": "a swarm starts a job once; write retries=1 of run()"}  # options of a Docker host
 OPTIONS: dict[str, Any] = {
     **{name: kind for name, kind in docker_policy.OPTIONS.items() if name not in _REFUSED},
     "constraints": list,
@@ -35,6 +39,7 @@ class SwarmTable(msgspec.Struct, frozen=True):
     host: HostTable  # what a swarm has in common with a Docker host; `url` is that of a manager
     constraints: list[str] = []  # where nothing else may run: "node.labels.jobs==yes"
     any_constraint: bool = False  # whether rules may add constraints of their own
+    gpu_resource: str | None = None  # what nodes offer their GPUs as: `node-generic-resources` of their engines
 
 
 class SwarmOptions(msgspec.Struct, frozen=True):
@@ -55,9 +60,11 @@ def read_table(table: Mapping[str, Any], host: str) -> SwarmTable:
         ConfigError: an unknown key (naming the nearest), or a value that cannot be used.
     """
     where = f"[hosts.{host}]"
-    own = ("constraints", "any_constraint")
+    own = SwarmTable.__struct_fields__[1:]
     known = [*own, *(name for name in HostTable.__struct_fields__ if name not in _LEFT_OUT)]
     for key in table:
+        if key in _LEFT_OUT:
+            raise ConfigError(f"{where}: a swarm has no {key}: {_LEFT_OUT[key]}. Remove it.")
         if key not in known:
             raise ConfigError(f"{where}: unknown key {key!r}{nearest(key, known)} Known: {', '.join(sorted(known))}.")
     common = docker_policy.read_table({key: value for key, value in table.items() if key not in own}, host)
@@ -77,13 +84,24 @@ def read_table(table: Mapping[str, Any], host: str) -> SwarmTable:
 
 def read_options(request: ExecutionRequest) -> SwarmOptions:
     """The options of `request`; InvalidRequest for an unknown one (naming the nearest) or a wrong value."""
+    for name, why in _REFUSED.items():
+        if name in request.options:
+            raise InvalidRequest(f"option {name!r} of run(): {why}. Leave it out.")
     check_options(request.options, OPTIONS)
     constraints = request.options.get("constraints", [])
     if not all(isinstance(each, str) and ("==" in each or "!=" in each) for each in constraints):
         raise InvalidRequest(
             f'constraints={constraints!r} is not a list such as ["node.labels.disk==ssd"]. Correct it.'
         )
-    return SwarmOptions(docker_policy.read_options(_without_own(request)), constraints)
+    common = docker_policy.read_options(_without_own(request))
+    if common.platform is not None and re.fullmatch(r"[a-z0-9]+/[a-z0-9_]+", common.platform) is None:
+        raise InvalidRequest(
+            f'platform={common.platform!r} is not the platform of a node, such as "linux/arm64". Correct it, or use '
+            f"constraints."
+        )
+    if common.gpus == "all":
+        raise InvalidRequest('gpus="all": a swarm keeps a number of GPUs free for a job. Write how many.')
+    return SwarmOptions(common, constraints)
 
 
 def _without_own(request: ExecutionRequest) -> ExecutionRequest:
@@ -104,6 +122,11 @@ def check_policy(table: SwarmTable, request: ExecutionRequest, options: SwarmOpt
         raise PolicyRefused(
             f"host {request.host!r} does not let rules choose nodes. Allow it under [hosts.{request.host}] in "
             f"scriptrules.toml: any_constraint = true; or leave out constraints."
+        )
+    if options.common.gpus is not None and table.gpu_resource is None:
+        raise PolicyRefused(
+            f"host {request.host!r} does not know what its nodes offer GPUs as. Say it under [hosts.{request.host}] in "
+            f'scriptrules.toml: gpu_resource = "gpu", as node-generic-resources of their engines does.'
         )
     for path, content in request.secret_files.items():
         if not content or len(content.encode()) > FILE_MAX:
@@ -177,10 +200,17 @@ def task_template(
         if value is not None:
             container[name] = value
     # What a rule asks for is kept free for it on a node; a mere default is only the bound.
-    reserved = {
+    reserved: dict[str, Any] = {
         "NanoCPUs": int((common.cpus or 0) * 1e9),
         "MemoryBytes": (common.memory_mb or 0) * docker_policy.MEGABYTE,
     }
+    if common.gpus is not None:
+        gpus = {"Kind": table.gpu_resource, "Value": int(common.gpus)}
+        reserved["GenericResources"] = [{"DiscreteResourceSpec": gpus}]
+    placement: dict[str, Any] = {"Constraints": [*table.constraints, *options.constraints]}
+    if common.platform is not None:
+        system, _, processor = common.platform.partition("/")
+        placement["Platforms"] = [{"OS": system, "Architecture": processor}]
     network = common.network or table.host.networks[0]
     return {
         "ContainerSpec": container,
@@ -193,7 +223,7 @@ def task_template(
             "Reservations": reserved,
         },
         "RestartPolicy": {"Condition": "none", "MaxAttempts": 0},
-        "Placement": {"Constraints": [*table.constraints, *options.constraints]},
+        "Placement": placement,
         "Networks": [] if network == NODE_DEFAULT else [{"Target": network}],
         "LogDriver": {"Name": "json-file", "Options": docker_policy.log_bounds(table.host)},
     }

@@ -17,6 +17,7 @@ from scriptrules.executors import _docker_marks as marks
 from scriptrules.executors import _docker_policy as docker_policy
 from scriptrules.executors import _swarm_policy as policy
 from scriptrules.executors._docker_engine import Engine, EngineError
+from scriptrules.executors._docker_registries import credentials
 from scriptrules.executors._docker_result import LogFrame
 from scriptrules.executors._swarm_tasks import ENDED, Nodes, nodes_of
 from scriptrules.model import ExecutionRequest
@@ -40,12 +41,13 @@ class Services(marks.Marks):
         """The id of a new service; None where its name is taken.
 
         Raises:
-            InvalidRequest: the swarm refuses it.
+            InvalidRequest: the swarm refuses it, or the password of its registry is not where it is said to be.
             HostUnavailable: the manager cannot be reached; the service may exist or not.
         """
         options = policy.read_options(request)
         labels = self.labels_of(request, options.common)
         name = self.name_of(request.key)
+        login = await credentials(self._engine, self._table.host, self._context, request.image)
         try:
             given = await self._attach("config", f"{name}-input", labels, request.input, docker_policy.INPUT)
             secrets = [
@@ -53,7 +55,7 @@ class Services(marks.Marks):
                 for number, (path, content) in enumerate(request.secret_files.items())
             ]
             template = policy.task_template(self._table, request, options, labels, given, secrets)
-            return await self._create(request.key, name, labels, template)
+            return await self._create(request.key, name, labels, template, login)
         except EngineError as error:
             if error.status == 409:
                 return None
@@ -62,19 +64,18 @@ class Services(marks.Marks):
             await self._remove_files(request.key)
             raise InvalidRequest(f"the swarm refused: {error.message}. Correct run()'s arguments.") from None
 
-    async def _create(self, key: str, name: str, labels: Mapping[str, str], template: Mapping[str, Any]) -> str:
-        def create(client: Any) -> Any:
-            # Counted before it is sent: an answer that is lost may be of a service that was created.
-            self._creates[key] = self._creates.get(key, 0) + 1
-            return client.create_service(template, name=name, labels=labels, mode=_ONE_COMPLETION)
-
+    async def _create(
+        self, key: str, name: str, labels: Mapping[str, str], template: Mapping[str, Any], login: Mapping[str, str]
+    ) -> str:
+        # Counted before it is sent: an answer that is lost may be of a service that was created.
+        self._creates[key] = self._creates.get(key, 0) + 1
+        service = {"Name": name, "Labels": labels, "TaskTemplate": template, "Mode": _ONE_COMPLETION}
         try:
-            made = await self._engine.request(create)
+            return str((await self._engine.make("/services/create", service, login))["ID"])
         except EngineError as error:
             if not _undecided(error):
                 self._creates[key] -= 1
             raise
-        return str(made["ID"])
 
     def created_once(self, key: str) -> bool:
         """Whether this object has created the service of `key`, and cannot have created a second one."""
