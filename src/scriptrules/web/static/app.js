@@ -4,8 +4,9 @@
 
 import { h, render, framed } from "./dom.js";
 import * as live from "./live.js";
-import { Problem, get, post, remove, who } from "./api.js";
-import { to } from "./format.js";
+import { Problem, post, remove, who } from "./api.js";
+import { prose, to } from "./format.js";
+import { learn, session } from "./session.js";
 import { askFor, attempt, listKeys, toast } from "./parts.js";
 import now from "./pages/now.js";
 import tasks from "./pages/tasks.js";
@@ -93,6 +94,12 @@ function leave() {
   shown = null;
 }
 
+// Where to go from a task, run or rule that is not there.
+function elsewhere({ id, problem }) {
+  const [list] = location.hash.replace(/^#\/?/, "").split("/");
+  return id && problem.status === 404 ? h("a", { href: to(list) }, ` See the ${list} that there are.`) : null;
+}
+
 function contextOf(part, id, query) {
   const context = { part, id, query, state: {}, data: null, problem: null };
   let over = false;
@@ -107,7 +114,8 @@ function contextOf(part, id, query) {
     const title = part.title(context);
     document.title = `${title} · scriptrules`;
     const problem =
-      context.problem && h("p", { class: "note bad", role: "alert", key: "problem" }, context.problem.message);
+      context.problem &&
+      h("p", { class: "note bad", role: "alert", key: "problem" }, prose(context.problem.message), elsewhere(context));
     if (!context.data) {
       const empty = context.problem ? problem : h("p", { class: "muted", key: "loading" }, "Loading…");
       render(main, h("h1", { key: "title" }, title), empty);
@@ -206,9 +214,7 @@ function askForToken(context) {
     event.preventDefault();
     try {
       await post("api/session", { token: new FormData(event.target).get("token").trim() });
-      leave();
-      show();
-      showSession();
+      await begin();
     } catch (problem) {
       toast(problem.message, "bad");
     }
@@ -242,10 +248,9 @@ function askForToken(context) {
 }
 
 // Who asks: by token, or whoever they say they are where there are none.
-async function showSession() {
+function showSession() {
   const box = document.querySelector(".about");
-  const session = await get("api/session").catch(() => null);
-  if (!session) return;
+  if (!session.known) return;
   const sign = async () => {
     await attempt(() => remove("api/session"));
     location.reload();
@@ -326,6 +331,12 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   main.focus();
 });
 window.addEventListener("hashchange", show);
+
+async function begin() {
+  await learn();
+  showSession();
+  leave();
+  show();
+}
 showTheme();
-showSession();
-show();
+begin();

@@ -36,7 +36,7 @@ export function place(part) {
   drawn.setGraph({
     rankdir: "LR",
     nodesep: 14,
-    ranksep: 64,
+    ranksep: 40,
     marginx: 16,
     marginy: 16,
     ranker: part.nodes.length > 300 ? "longest-path" : "network-simplex",

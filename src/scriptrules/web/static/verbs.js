@@ -4,6 +4,7 @@ import { h } from "./dom.js";
 import { get, post, verb } from "./api.js";
 import { asJson, askFor, attempt } from "./parts.js";
 import { FINAL, brief, count } from "./format.js";
+import { may } from "./session.js";
 
 const TITLES = {
   cancel: "Cancel it, with what it has called",
@@ -21,6 +22,7 @@ const pathOf = (thing) => `api/${thing.id.startsWith("r") ? "runs" : "tasks"}/${
 const isRun = (thing) => thing.id.startsWith("r");
 
 export function verbsFor(thing) {
+  if (!may("operator")) return [];
   const state = thing.state;
   if (state === "held") {
     const called = isRun(thing) || thing.reason === "unresolved" || thing.reason === "ambiguous";

@@ -4,6 +4,7 @@ import { h } from "../dom.js";
 import { get, post, query, remove, who } from "../api.js";
 import { ago, anyLink, count, state } from "../format.js";
 import { attempt, filters, panel, table } from "../parts.js";
+import { may } from "../session.js";
 import { BULK, bulk } from "../verbs.js";
 import { heldTable } from "./now.js";
 
@@ -43,7 +44,9 @@ export default {
       h(
         "div",
         { class: "board", key: "board" },
-        panel("Set a breakpoint", form(context), context.state.preview && preview(context.state.preview)),
+        may("operator")
+          ? panel("Set a breakpoint", form(context), context.state.preview && preview(context.state.preview))
+          : null,
         panel(
           [h("span", {}, "In force"), h("small", {}, String(breakpoints.length))],
           table(
@@ -73,7 +76,8 @@ export default {
                 (one) =>
                   one.file
                     ? h("span", { class: "muted" }, "a file")
-                    : h(
+                    : may("operator") &&
+                      h(
                         "button",
                         {
                           type: "button",
@@ -113,23 +117,24 @@ export default {
           context.query,
           "breakpoints",
         ),
-        h(
-          "div",
-          { class: "bulk", role: "group", "aria-label": "All that the filter selects" },
-          h("span", { class: "muted" }, "All that the filter selects:"),
-          BULK.map((name) =>
-            h(
-              "button",
-              {
-                key: name,
-                type: "button",
-                class: name === "drop" || name === "cancel" ? "danger" : null,
-                onclick: () => bulk(name, context.query, context.reload),
-              },
-              name,
+        may("operator") &&
+          h(
+            "div",
+            { class: "bulk", role: "group", "aria-label": "All that the filter selects" },
+            h("span", { class: "muted" }, "All that the filter selects:"),
+            BULK.map((name) =>
+              h(
+                "button",
+                {
+                  key: name,
+                  type: "button",
+                  class: name === "drop" || name === "cancel" ? "danger" : null,
+                  onclick: () => bulk(name, context.query, context.reload),
+                },
+                name,
+              ),
             ),
           ),
-        ),
         heldTable(held, context.reload),
       ),
     ];
@@ -165,7 +170,7 @@ function form(context) {
   };
   return h(
     "form",
-    { class: "form", onsubmit: set },
+    { class: "form across", onsubmit: set },
     h(
       "label",
       {},
@@ -191,9 +196,10 @@ function form(context) {
         ),
       ),
     ),
+    h("label", {}, "Name (optional)", h("input", { name: "name", spellcheck: "false", autocomplete: "off" })),
     h(
       "label",
-      {},
+      { class: "whole" },
       "When (optional expression)",
       h("input", {
         name: "when",
@@ -203,10 +209,9 @@ function form(context) {
         autocomplete: "off",
       }),
     ),
-    h("label", {}, "Name (optional)", h("input", { name: "name", spellcheck: "false", autocomplete: "off" })),
     h(
       "div",
-      { class: "buttons" },
+      { class: "buttons whole" },
       h("button", { type: "button", onclick: look }, "Preview"),
       h("button", { class: "primary" }, "Set"),
     ),

@@ -4,6 +4,7 @@ import { h } from "../dom.js";
 import { get, post, query } from "../api.js";
 import { ago, anyLink, brief, count, icon, moment, short } from "../format.js";
 import { askFor, attempt, filters, pager, panel, table } from "../parts.js";
+import { may } from "../session.js";
 
 const words = (list) => (list?.length ? list.join(", ") : "");
 const health = (good, bad = "failed", text = null) =>
@@ -44,11 +45,12 @@ export const hosts = {
         "header",
         { class: "head" },
         h("h1", {}, "Hosts"),
-        h(
-          "button",
-          { type: "button", class: drain.draining ? "primary" : null, onclick: turn },
-          drain.draining ? "End draining" : "Drain",
-        ),
+        may("admin") &&
+          h(
+            "button",
+            { type: "button", class: drain.draining ? "primary" : null, onclick: turn },
+            drain.draining ? "End draining" : "Drain",
+          ),
       ),
       drain.draining ? h("p", { class: "note" }, h("b", {}, "Draining. "), brief(drain, 200)) : null,
       table(
@@ -58,7 +60,7 @@ export const hosts = {
           ["Executor", "", (host) => host.executor],
           ["", "", (host) => health(host.reachable, "failed", host.reachable ? "reachable" : "cannot be reached")],
           [
-            "Slots",
+            "Running",
             "",
             (host) =>
               host.max_running
@@ -66,7 +68,7 @@ export const hosts = {
                     h("meter", { min: 0, max: host.max_running, value: host.running, "aria-label": "Slots in use" }),
                     h("span", { class: "num" }, ` ${host.running} of ${host.max_running}`),
                   ]
-                : `${host.running}, no bound`,
+                : String(host.running),
           ],
           ["Waiting", "num", (host) => count(host.waiting)],
           ["Version", "wide", (host) => host.version ?? ""],
@@ -111,6 +113,8 @@ export const incoming = {
   ],
 };
 
+const title = (name) => name[0].toUpperCase() + name.slice(1).replaceAll("_", " ");
+
 // A table of whatever fields the shapes have.
 function generic(label, items, empty) {
   const names = [...new Set(items.flatMap(Object.keys))];
@@ -124,7 +128,7 @@ function generic(label, items, empty) {
           : String(value);
   return table(
     label,
-    names.map((name) => [name.replaceAll("_", " "), "", (item) => cell(item[name])]),
+    names.map((name) => [title(name), name === "name" ? "name" : "", (item) => cell(item[name])]),
     items,
     { key: (item) => item.name ?? item.rule ?? brief(item), empty },
   );
@@ -178,7 +182,7 @@ export function history(items, things = false) {
   return table(
     "What people did",
     [
-      ["When", "num", (one) => ago(one.at)],
+      ["When", "", (one) => ago(one.at)],
       ["Who", "", (one) => one.who],
       ["What", "", (one) => h("b", {}, one.verb)],
       ...(things

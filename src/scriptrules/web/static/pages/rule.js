@@ -4,6 +4,7 @@ import { h } from "../dom.js";
 import { get, post } from "../api.js";
 import { ago, count, prose, seconds, to } from "../format.js";
 import { asJson, attempt, facts, panel, toast } from "../parts.js";
+import { may } from "../session.js";
 import { source } from "../source.js";
 import { condition, uses } from "./rules.js";
 import { why } from "./task.js";
@@ -16,7 +17,7 @@ export default {
     state.explained = null;
   },
 
-  async load({ id }, signal) {
+  async load({ id, data }, signal) {
     const [rules, text, matrix] = await Promise.all([
       get("api/rules", signal),
       get(`api/rules/source?rule=${encodeURIComponent(id)}`, signal).catch((problem) =>
@@ -25,10 +26,12 @@ export default {
       get("api/matrix", signal),
     ]);
     const info = rules.items.find((one) => one.rule === id) ?? null;
-    return { info, text, use: uses(matrix.cells).get(id) };
+    const name = nameOf(info?.metadata);
+    const newest = !data && name && (await get(`api/tasks?name=${encodeURIComponent(name)}&limit=1`, signal));
+    return { info, text, use: uses(matrix.cells).get(id), example: newest ? newest.items[0]?.data : data?.example };
   },
 
-  view({ info, text, use }, context) {
+  view({ info, text, use, example }, context) {
     if (!info && !text)
       return [
         h("h1", {}, context.id),
@@ -103,7 +106,7 @@ export default {
             ],
             findings(info, text),
           ),
-          panel("Send a test task", sender(meta, context)),
+          panel(may("operator") ? "Send a test task" : "Explain a task", sender(meta, example, context)),
           context.state.explained ? panel("What it would match", why(context.state.explained)) : null,
           meta?.table.length
             ? panel(
@@ -159,15 +162,12 @@ function findings(info, text) {
   );
 }
 
-function sender(meta, context) {
-  const name = meta?.on.find((one) => !one.includes("*")) ?? "";
-  const data = JSON.stringify(
-    Object.fromEntries(
-      (meta?.parameters ?? []).filter((one) => one.required && one.name !== "task").map((one) => [one.name, ""]),
-    ),
-    null,
-    2,
-  );
+const nameOf = (meta) => meta?.on.find((one) => !one.includes("*")) ?? "";
+
+// It begins with the data of the newest task of the name, or with what the rule has to be given.
+function sender(meta, example, context) {
+  const required = (meta?.parameters ?? []).filter((one) => one.required && one.name !== "task");
+  context.state.data ??= JSON.stringify(example ?? Object.fromEntries(required.map((one) => [one.name, ""])), null, 2);
   const read = (form) => {
     const given = Object.fromEntries(new FormData(form));
     const { value, problem } = asJson(given.data || "{}", "The data");
@@ -176,12 +176,13 @@ function sender(meta, context) {
   };
   const send = async (event) => {
     event.preventDefault();
+    if (!may("operator")) return explain(event);
     const task = read(event.target);
     const made = task && (await attempt(() => post("api/tasks", task), "The task is stored."));
     if (made) location.hash = to("tasks", made.id);
   };
   const explain = async (event) => {
-    const task = read(event.target.form);
+    const task = read(event.target.form ?? event.target);
     context.state.explained = task ? ((await attempt(() => post("api/explain", task))) ?? null) : null;
     context.draw();
   };
@@ -194,19 +195,24 @@ function sender(meta, context) {
       "Name",
       h("input", {
         name: "name",
-        value: name,
+        value: nameOf(meta),
         required: true,
         class: "mono",
         spellcheck: "false",
         autocomplete: "off",
       }),
     ),
-    h("label", {}, "Data", h("textarea", { name: "data", rows: 6, value: data, class: "mono", spellcheck: "false" })),
+    h(
+      "label",
+      {},
+      "Data",
+      h("textarea", { name: "data", rows: 6, value: context.state.data, class: "mono", spellcheck: "false" }),
+    ),
     h(
       "div",
       { class: "buttons" },
       h("button", { type: "button", onclick: explain }, "Explain"),
-      h("button", { class: "primary" }, "Send"),
+      may("operator") ? h("button", { class: "primary" }, "Send") : null,
     ),
   );
 }

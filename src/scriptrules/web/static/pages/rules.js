@@ -2,7 +2,7 @@
 
 import { h } from "../dom.js";
 import { get } from "../api.js";
-import { ago, count, icon, ruleFile, ruleLink, seconds } from "../format.js";
+import { ago, count, icon, prose, ruleFile, ruleLink, seconds } from "../format.js";
 import { table } from "../parts.js";
 
 export function condition(info) {
@@ -67,7 +67,7 @@ export default {
           [
             "What it does",
             "grow muted wide",
-            (one) => one.metadata?.doc.split("\n")[0] ?? one.problems[0]?.split("\n")[0] ?? "",
+            (one) => one.metadata?.doc.split("\n")[0] ?? prose(one.problems[0]?.split("\n")[0]),
           ],
           ["Runs", "num", (one) => count(uses.get(one.rule)?.count)],
           ["Median", "num wide", (one) => seconds(uses.get(one.rule)?.p50)],

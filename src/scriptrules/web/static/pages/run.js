@@ -19,6 +19,7 @@ import {
   to,
 } from "../format.js";
 import { facts, panel, table } from "../parts.js";
+import { may } from "../session.js";
 import { source } from "../source.js";
 import { buttons, fork } from "../verbs.js";
 import { history } from "./lists.js";
@@ -45,17 +46,16 @@ export default {
       get(`api/audit?thing=${encodeURIComponent(context.id)}`, signal),
     ]);
     const known = context.data?.source;
-    const text =
-      known && known.digest === run.digest
-        ? known
-        : await get(`${path}/source`, signal).catch((problem) =>
-            problem.status === 404 ? null : Promise.reject(problem),
-          );
+    const orNull = (problem) => (problem.status === 404 ? null : Promise.reject(problem));
+    const [text, task] = await Promise.all([
+      known && known.digest === run.digest ? known : get(`${path}/source`, signal).catch(orNull),
+      context.data?.task ?? get(`api/tasks/${encodeURIComponent(run.task)}`, signal).catch(orNull),
+    ]);
     if (!FINAL.has(run.state) && context.state.log.over) followLog(context);
-    return { run, entries: journal.items, audit: audit.items, source: text };
+    return { run, task, entries: journal.items, audit: audit.items, source: text };
   },
 
-  view({ run, entries, audit, source: text }, context) {
+  view({ run, task, entries, audit, source: text }, context) {
     const chosen = entries.find((entry) => entry.seq === context.state.chosen);
     const choose = (seq) => {
       context.state.chosen = context.state.chosen === seq ? null : seq;
@@ -77,7 +77,8 @@ export default {
             "div",
             { class: "note bad", key: "error" },
             h("b", {}, run.error.type),
-            `: ${run.error.message}`,
+            ": ",
+            prose(run.error.message),
             run.error.line ? ` (line ${run.error.line})` : null,
             run.error.code ? ` [${run.error.code}]` : null,
             run.error.trace ? h("pre", {}, run.error.trace) : null,
@@ -85,9 +86,9 @@ export default {
         : null,
       facts(
         ["Run", h("span", { class: "id" }, run.id)],
-        ["Task", [frame?.name ? `${frame.name} ` : null, taskLink(run.task)]],
+        ["Task", [task ? `${task.name} ` : null, taskLink(run.task)]],
         ["Began", moment(run.created)],
-        ["Took", span((run.ended ? Date.parse(run.ended) : Date.now()) - Date.parse(run.created))],
+        [run.ended ? "Took" : "For", span((run.ended ? Date.parse(run.ended) : Date.now()) - Date.parse(run.created))],
         ["Attempt", run.attempt > 1 ? run.attempt : null],
         [
           "Value",
@@ -152,6 +153,7 @@ export default {
             [h("span", {}, "Logs"), h("small", {}, context.state.log.over ? "complete" : "live")],
             logs(context.state.log),
           ),
+          task ? panel([h("span", {}, "Data"), h("small", {}, `of ${task.name}`)], json(task.data)) : null,
           audit.length ? panel("What people did", history(audit)) : null,
         ),
       ),
@@ -164,6 +166,7 @@ export default {
 function result(entry) {
   if (entry.error) return h("span", { class: "error" }, `${entry.error.type}: ${short(entry.error.message, 80)}`);
   if (entry.state !== "done") return entry.reason ?? entry.state;
+  if (entry.result?.ready) return `entry ${entry.result.ready.join(", ")}`; // what it waited for has its own result
   if (entry.name === "run" || entry.name === "wait") return brief(outline(entry.result), 70);
   if (entry.name === "emit") return entry.result?.task ?? "";
   return entry.result === null ? "" : brief(entry.result, 70);
@@ -241,7 +244,7 @@ function journal(entries, choose, chosen) {
         "grow mono",
         (entry) => [
           h("span", { class: "muted clip" }, brief(entry.args, 80)),
-          h("span", { class: "clip value" }, "→ ", result(entry)),
+          result(entry) && h("span", { class: "clip value" }, "→ ", result(entry)),
         ],
       ],
       ["Line", "num wide", (entry) => entry.line],
@@ -272,7 +275,7 @@ function entryPanel(run, entry, close) {
       h(
         "span",
         { class: "verbs" },
-        entry.state === "done" || entry.state === "failed"
+        may("operator") && (entry.state === "done" || entry.state === "failed")
           ? h(
               "button",
               {

@@ -2,8 +2,9 @@
 
 import { h } from "../dom.js";
 import { get, put, remove } from "../api.js";
-import { ago, brief, runLink } from "../format.js";
+import { ago, brief, json, runLink } from "../format.js";
 import { asJson, askFor, attempt, table } from "../parts.js";
+import { may } from "../session.js";
 
 const path = (name) => `api/variables/${encodeURIComponent(name)}`;
 
@@ -63,6 +64,12 @@ async function drop(context, variable) {
   context.reload();
 }
 
+function value(whole) {
+  const text = brief(whole, 200);
+  if (text.length < 60) return text;
+  return h("details", {}, h("summary", {}, text), json(whole));
+}
+
 export default {
   title: () => "Variables",
   load: ({ query }, signal) =>
@@ -74,12 +81,13 @@ export default {
         "header",
         { class: "head" },
         h("h1", {}, "Variables"),
-        h(
-          "span",
-          { class: "verbs" },
-          h("button", { type: "button", class: "primary", onclick: () => edit(context) }, "Set a variable"),
-          h("button", { type: "button", onclick: () => seal(context) }, "Set a secret"),
-        ),
+        may("admin") &&
+          h(
+            "span",
+            { class: "verbs" },
+            h("button", { type: "button", class: "primary", onclick: () => edit(context) }, "Set a variable"),
+            h("button", { type: "button", onclick: () => seal(context) }, "Set a secret"),
+          ),
       ),
       table(
         "Variables",
@@ -89,9 +97,7 @@ export default {
             "Value",
             "grow mono",
             (one) =>
-              one.secret
-                ? h("span", { class: "state s-held" }, `secret, value ${one.version}`)
-                : h("span", { class: "clip" }, brief(one.value, 200)),
+              one.secret ? h("span", { class: "state s-held" }, `secret, value ${one.version}`) : value(one.value),
           ],
           ["Set by", "wide", (one) => (one.by ? runLink(one.by) : "people")],
           ["Ago", "num", (one) => ago(one.since)],
@@ -99,6 +105,7 @@ export default {
             "",
             "end",
             (one) =>
+              may("admin") &&
               h(
                 "span",
                 { class: "verbs" },
