@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -162,6 +163,14 @@ def test_a_breakpoint_is_tried_out_set_and_removed(look: Looker, server: Server)
     assert server.task(id)["state"] == "held"
     names = [one["name"] for one in server.get("/api/breakpoints")["items"]]
     assert names == ["stopping"]
+
+
+def test_every_place_that_the_form_offers_is_one(look: Looker, server: Server) -> None:
+    page = look.open("breakpoints")
+    places = page.locator("form [name=at] option").evaluate_all("options => options.map(option => option.value)")
+    assert {"task", "before:run", "after:sleep_until", "before:return"} <= set(places)
+    for at in places:
+        server.request("POST", "/api/breakpoints/preview", json.dumps({"on": ["x"], "at": at}).encode())
 
 
 def test_what_cannot_be_a_breakpoint_is_said_so(look: Looker, server: Server) -> None:

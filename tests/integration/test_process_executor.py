@@ -408,9 +408,7 @@ def test_a_host_table_that_cannot_be_used_is_a_configuration_error(
 
 def test_doctor_is_told_user_and_programs_found_and_missing(site: Site) -> None:
     async def scenario(host: Host) -> None:
-        assert (
-            await host.executor.check() == f"executes as {ME}, 100 at once; programs found: sh; missing: nowhere-tool."
-        )
+        assert await host.executor.check() == f"executes as {ME}; programs found: sh; missing: nowhere-tool."
 
     site.serve(scenario, programs=["sh", "nowhere-tool"])
 

@@ -234,8 +234,7 @@ def describe(policy: Policy) -> str:
         else:
             able = may_enter(policy.user, path.parent) and may_execute(policy.user, path)
             found.append(program if able else f"{program} (not executable by {policy.user.name})")
-    text = f"executes as {policy.user.name}, {policy.settings.max_running} at once; "
-    text += f"programs found: {', '.join(found) or 'none'}"
+    text = f"executes as {policy.user.name}; programs found: {', '.join(found) or 'none'}"
     text += f"; missing: {', '.join(missing)}" if missing else ""
     return text + ("." if policy.programs else f'; allow some by programs = ["…"] in {policy.table}.')
 

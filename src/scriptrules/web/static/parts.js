@@ -171,7 +171,7 @@ export function askFor(title, fields, { submit = "OK", danger = false, note = nu
         : h(
             "label",
             {},
-            label,
+            h("span", {}, label, hint ? h("small", { class: "hint" }, hint) : null),
             kind === "json" || kind === "area"
               ? h("textarea", { name, rows: rows ?? 8, value, spellcheck: "false", class: "mono" })
               : kind === "select"
@@ -181,7 +181,6 @@ export function askFor(title, fields, { submit = "OK", danger = false, note = nu
                     options.map((one) => h("option", { value: one }, one)),
                   )
                 : h("input", { name, type: kind, value, spellcheck: "false", autocomplete: "off" }),
-            hint ? h("small", {}, hint) : null,
           );
     render(
       dialog,

@@ -112,7 +112,7 @@ async function editing(thing, entries) {
       ...simple.map(([name, value]) => [
         `field.${name}`,
         name,
-        { value: typeof value === "string" ? value : JSON.stringify(value), hint: typeof value },
+        { value: typeof value === "string" ? value : JSON.stringify(value), hint: kindOf(value) },
       ]),
       [
         "json",
@@ -137,9 +137,14 @@ async function editing(thing, entries) {
 }
 
 const typed = (before, text) => (typeof before === "string" ? { value: text } : asJson(text));
+const kindOf = (value) => ({ string: "text", object: "null" })[typeof value] ?? typeof value;
 const firstProblem = (simple, fields) =>
   simple
-    .map(([name, value]) => typed(value, fields[`field.${name}`]).problem && `${name}: write ${typeof value}.`)
+    .map(
+      ([name, value]) =>
+        typed(value, fields[`field.${name}`]).problem &&
+        `${name}: write ${value === null ? "JSON" : `a ${kindOf(value)}`}.`,
+    )
     .find(Boolean);
 
 export async function fork(run, entry, done) {

@@ -8,12 +8,7 @@ import { may } from "../session.js";
 import { BULK, bulk } from "../verbs.js";
 import { heldTable } from "./now.js";
 
-const PLACES = [
-  "task",
-  ..."run emit call wait receive load save sleep hold fail"
-    .split(" ")
-    .flatMap((name) => [`before:${name}`, `after:${name}`]),
-];
+const NO_ENTRY = new Set(["fail", "log", "now", "random", "uuid"]); // functions that leave none to stop at
 const SHOWN = 100;
 
 export default {
@@ -30,22 +25,23 @@ export default {
     state.preview = null;
   },
 
-  async load({ query: given }, signal) {
-    const [breakpoints, held] = await Promise.all([
+  async load({ query: given, data }, signal) {
+    const [breakpoints, held, places] = await Promise.all([
       get("api/breakpoints", signal),
       get(`api/held${query({ ...given, limit: SHOWN })}`, signal),
+      data?.places ?? get("api/plugins", signal).then(placesOf),
     ]);
-    return { breakpoints: breakpoints.items, held: held.items };
+    return { breakpoints: breakpoints.items, held: held.items, places };
   },
 
-  view({ breakpoints, held }, context) {
+  view({ breakpoints, held, places }, context) {
     return [
       h("h1", { key: "title" }, "Breakpoints"),
       h(
         "div",
         { class: "board", key: "board" },
         may("operator")
-          ? panel("Set a breakpoint", form(context), context.state.preview && preview(context.state.preview))
+          ? panel("Set a breakpoint", form(context, places), context.state.preview && preview(context.state.preview))
           : null,
         panel(
           [h("span", {}, "In force"), h("small", {}, String(breakpoints.length))],
@@ -141,7 +137,13 @@ export default {
   },
 };
 
-function form(context) {
+// The common ones first, then those of plugins.
+function placesOf({ items }) {
+  const functions = items.flatMap((plugin) => plugin.functions).filter((name) => !NO_ENTRY.has(name));
+  return ["task", ...functions.flatMap((name) => [`before:${name}`, `after:${name}`]), "before:return"];
+}
+
+function form(context, places) {
   const read = (form) => {
     const { on, at, when, name } = Object.fromEntries(new FormData(form));
     return {
@@ -191,7 +193,7 @@ function form(context) {
       h(
         "select",
         { name: "at" },
-        PLACES.map((one) =>
+        places.map((one) =>
           h("option", { key: one, value: one }, one === "task" ? "task: before rules are asked" : one),
         ),
       ),

@@ -294,6 +294,8 @@ function fit(box, context) {
     x: Math.max(8, (width - state.placed.width * k) / 2),
     y: Math.max(8, (height - state.placed.height * k) / 2),
   };
+  state.fitted = state.view;
+  state.width = box.clientWidth;
   context.draw();
 }
 
@@ -302,7 +304,8 @@ function arm(box, context) {
   let from = null;
   const look = () => {
     if (!box.isConnected) return;
-    if (!state.view) fit(box, context);
+    const fits = state.view && (state.fitted !== state.view || state.width === box.clientWidth);
+    if (!fits) fit(box, context);
     requestAnimationFrame(look);
   };
   requestAnimationFrame(look);
