@@ -7,14 +7,42 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
+LIBRARY = """\
+from functools import partial
+
+RELAYED = []
+PREFIX = "lib"
+WAYS = {"plain": lambda name: name, "dotted": lambda name: f"{PREFIX}.{name}"}
+
+
+def relay(function, name, way="dotted"):
+    RELAYED.append(name)
+    return function(WAYS[way](name))
+
+
+def through(*functions):
+    def inner(value):
+        for function in functions:
+            value = function(value)
+        return value
+
+    return inner
+
+
+def twice_over(function, *args, **named):
+    return [function(*args, **named), partial(function, *args)(**named)]
+"""
 KINDS = ["a", "b", "c.d", ""]
 ITEMS = [[], ["p"], ["q", "r.s"], ["p", "p", "q"]]
 WORDS = ["red", "green", "blue.dark", "x1", "y-2"]
 
 PRELUDE = """\
+import heapq
 import json
+from collections import defaultdict, deque
 from functools import partial, reduce
-from itertools import chain, product
+from itertools import chain, product, starmap
+from lib.tools import RELAYED, relay, through, twice_over
 
 on = {on}
 PREFIX = "pre"
@@ -267,6 +295,24 @@ class _Writer:
             lambda: "{one: one + '.v' for one in WORDS}.get('x1', 'no.x1')",
             lambda: f"(lambda *args, **named: named.get('key', args[0]))({self.text(0)}, **{{'key': {self.text(0)}}})",
             lambda: "max(WORDS)",
+            lambda: f"max(*{self.names()}, 'm1')",
+            lambda: f"max({self.names()}, key=lambda one: (emit('key.' + one), len(one))[1], default='none')",
+            lambda: f"through(label, str.lower)({self.text(0)})",
+            lambda: f"'{{}}.{{b}}.{{}}'.format({self.text(0)}, n, b={self.text(0)})",
+            lambda: f"'%s.%d' % ({self.text(0)}, n)",
+            lambda: f"'%s-%s' % tuple([{self.text(0)}, {self.text(0)}])",
+            lambda: f"({self.text(0)} if {self.text(0)}.startswith(('r', 't')) else {self.text(0)})",
+            lambda: f"{self.text(0)}.partition('.')[0]",
+            lambda: f"{self.text(0)}.title().removesuffix('x')",
+            lambda: f"dict(zip(['a', 'b'], [{self.text(0)}, {self.text(0)}])).get(kind, 'zipped')",
+            lambda: f"{{**NAMES, 'a': {self.text(0)}}}['a']",
+            lambda: f"next(iter({self.names()}), 'nobody')",
+            lambda: f"next(filter(lambda one: '.' in one, {self.names()}), 'undotted')",
+            lambda: f"[*{self.names()}, 'end'][-1]",
+            lambda: "task.get('kind', 'unkind') + '.k'",
+            lambda: "str(len(items)) + '.long'",
+            lambda: f"(RELAYED or [{self.text(0)}])[-1]",
+            lambda: f"(lambda first, *more, last='l': f'{{first}}.{{len(more)}}.{{last}}')({self.text(0)}, *items)",
         ]
         return rng.choice(simple + deep)()
 
@@ -281,6 +327,16 @@ class _Writer:
                 'kind in ("b", "c.d")',
                 "len(items) > 1",
                 "items",
+                "'p' in items",
+                "0 < n <= 2",
+                "not (flag and n > 1)",
+                "any(one == 'p' for one in items)",
+                "kind in NAMES",
+                "kind in NAMES.keys()",
+                "len(SEEN) > 1",
+                "all(map(lambda word: emit('all.' + word) and word != 'x1', WORDS))",
+                "kind.startswith('c')",
+                "RELAYED",
                 "n > LIMIT and flag",
                 "flag or n < 2",
                 "DEBUG",
@@ -322,6 +378,14 @@ class _Writer:
             lambda: f"(lambda name, function={self.function(0)}: function(name))",
             lambda: f"{{'k': {self.function(0)}}}['k']",
             lambda: "(SEEN.append if flag else twice)",
+            lambda: f"partial(relay, {self.function(depth - 1)})",
+            lambda: f"partial(relay, {self.function(0)}, way={rng.choice(['kind', chr(34) + 'plain' + chr(34)])})",
+            lambda: f"through(label, {self.function(depth - 1)})",
+            lambda: f"partial(twice_over, {self.function(depth - 1)})",
+            lambda: f"(lambda name: [*map({self.function(0)}, [name, name + '.m'])])",
+            lambda: f"(lambda name: {{'a': {self.function(0)}, 'b': {self.function(0)}}}.get(kind, print)(name))",
+            lambda: f"defaultdict(lambda: {self.function(0)}, a={self.function(0)})[kind]",
+            lambda: f"next(iter([{self.function(0)}]))",
             lambda: f"(lambda name: [{self.function(0)} for _ in range(2)][0](name))",
         ]
         return f"({rng.choice(simple + deep)()})"
@@ -359,6 +423,21 @@ class _Writer:
                 "[one for one in HANDLERS]",
                 "'xy'",
                 "[name for names in [WORDS, ['in']] for name in names if name != 'red']",
+                "[one for one in WORDS if emit('cond.' + one) or flag]",
+                "[first for first, *_ in ['ab', 'cd']]",
+                "map(label, WORDS)",
+                "map('{}.f'.format, WORDS)",
+                "filter(None, [kind, 'ok'])",
+                "(one for one in [*items, 'gen'])",
+                "starmap('{}-{}'.format, zip(WORDS, ['s1', 's2']))",
+                "dict.fromkeys(WORDS, 1)",
+                "dict.fromkeys(['k1', 'k2']).keys()",
+                "{one + '.sc' for one in WORDS if one in ('red', 'x1')}",
+                "set(WORDS).union(items, ['un'])",
+                "deque(['dq', *items], maxlen=2)",
+                "list(enumerate(WORDS))[0][1:]",
+                "RELAYED",
+                "list(dict(zip(WORDS, items)).values())",
             ]
         )
 
@@ -405,6 +484,10 @@ class _Writer:
                 "    emit('raised.' + error.args[0])",
             ],
             self.boxed,
+            self.work,
+            self.lazy,
+            self.aliased,
+            self.shared,
             self.late,
             self.endless,
             self.assignment,
@@ -439,6 +522,138 @@ class _Writer:
         for use in self.rng.sample(uses, 3):
             lines += use.split("\n")
         return lines
+
+    def work(self) -> list[str]:
+        """What is left to do, in a list that grows meanwhile."""
+        rng = self.rng
+        name, one = self.fresh("w"), self.fresh("t")
+        kind = rng.randint(0, 3)
+        more = f"{name}.append({one} + '.w')" if kind != 1 else f"heapq.heappush({name}, {one} + '.h')"
+        grow = [f"    if len({one}) < {rng.randint(4, 7)} and len({name}) < 5:", f"        {more}"]
+        use = f"    ({self.function(0)})({one})"
+        begin = f"[{self.text(0)}, 'wk']"
+        if kind == 0:
+            return [f"{name} = {begin}", f"for {one} in {name}:", use, *grow]
+        take = {1: f"heapq.heappop({name})", 2: f"{name}.pop()", 3: f"{name}.popleft()"}[kind]
+        begin = f"deque({begin})" if kind == 3 else begin
+        return [f"{name} = {begin}", f"while {name}:", f"    {one} = {take}", use, *grow]
+
+    def lazy(self) -> list[str]:
+        """What is asked for later, or in part, while something changes."""
+        rng = self.rng
+        name, one, mark = self.fresh("z"), self.fresh("t"), self.fresh("m")
+        source, table = self.fresh("s"), self.fresh("d")
+        lines = [
+            f"{mark} = {self.text(0)}",
+            f"{source} = [{self.text(0)}, 'src']",
+            f"{table} = {{'a': 'ta', 'b': 'tb'}}",
+        ]
+        stream = rng.choice(
+            [
+                f"map(lambda one: f'{{{mark}}}.{{one}}', {source})",
+                f"filter(lambda one: one != {mark}, {source})",
+                f"map(lambda one: emit('drawn.' + one) or one, filter(lambda one: len(one) < 5, {source}))",
+                f"iter({source})",
+                f"{table}.values()",
+                f"zip({source}, map(lambda one: emit('z.' + one), ['z1', 'z2', 'z3']))",
+                f"enumerate({source})",
+                f"{table}.items()",
+                f"reversed({source})",
+                f"chain({source}, {table})",
+            ]
+        )
+        lines.append(f"{name} = {stream}")
+        change = [
+            f"{mark} = {self.text(0)}",
+            f"{source}.append('late')",
+            f"{source}[0] = 'first'",
+            f"{table}['b'] = 'changed'",
+        ]
+        lines += rng.sample(change, rng.randint(0, 2))
+        if rng.random() < 0.3 and ".values" not in stream and ".items" not in stream:
+            lines.append(f"next({name}, None)")
+        body = [f"emit(f'lz.{{{one}}}'.replace(' ', '').strip(\"()\").replace(\"'\", '').replace(',', '-'))"]
+        body += rng.sample([one for one in change if "append" not in one], rng.randint(0, 1))
+        body += [f"if {self.condition()}:", "    break"] if rng.random() < 0.3 else []
+        if rng.random() < 0.3:
+            return [*lines, f"[emit(f'lc.{{len(str({one}))}}') for {one} in {name}]"]
+        return [*lines, f"for {one} in {name}:", *_indented(body)]
+
+    def aliased(self) -> list[str]:
+        """Data in data, changed by another name."""
+        rng = self.rng
+        name, other = self.fresh("n"), self.fresh("a")
+        lines = [
+            f"{name} = {{'in': {{'list': [{self.text(0)}], 'name': {self.text(0)}}}, 'n': n}}",
+            f"{name}['set'] = {{{self.text(0)}}}",
+            f"{other} = {rng.choice([f'{name}', f'dict({name})', f'{name}.copy()', f'{{**{name}}}'])}",
+        ]
+        changes = [
+            f"{other}['in']['list'].append({self.text(0)})",
+            f"{other}['in']['list'] += [{self.text(0)}, 'al']",
+            f"{other}['in']['name'] += '.al'",
+            f"{other}['in'].update(name={self.text(0)})",
+            f"{other}['set'] |= {{'as'}}",
+            f"{other}['set'].update(['u1'], items)",
+            f"{other}['set'].difference_update({self.names()})",
+            f"{other}['n'] += 1",
+            f"{other}.setdefault('more', []).append({self.text(0)})",
+            f"{other}['in']['list'].insert(0, 'ins')",
+            f"{other}['in']['list'].clear()",
+            f"{other}['in']['list'].extend(map(label, ['ex']))",
+            f"for row in [{name}['in'], {{'list': []}}]:\n    row['list'].append('row')",
+            f"if {self.condition()}:\n    {other} = {{'in': {{'list': [], 'name': 'new'}}, 'set': set(), 'n': 9}}",
+            f"{name}['in']['list'].pop()",
+            f"del {other}['in']['list'][:1]",
+            f"{other}.pop('set')",
+        ]
+        for change in rng.sample(changes, 4):
+            lines += change.split("\n")
+        uses = [
+            f"each({name}['in']['list'], {self.function(0)})",
+            f"emit({name}['in']['name'])",
+            f"each(sorted({name}.get('set', [])), {self.function(0)})",
+            f"emit(f\"n{{{name}['n']}}\")",
+            f"each({name}.get('more', ['less']), {self.function(0)})",
+            f"if {name}.get('set'):\n    emit('set.full')\nelse:\n    emit('set.empty')",
+        ]
+        for use in rng.sample(uses, 3):
+            lines += use.split("\n")
+        return lines
+
+    def shared(self) -> list[str]:
+        """Several lists made in one place, of which one is changed."""
+        rng = self.rng
+        name, one = self.fresh("r"), self.fresh("t")
+        made = rng.choice(
+            [
+                f"[['r1', {self.text(0)}] for _ in range({rng.choice(['n', '2', 'len(items)'])})]",
+                f"[{{{one}}} for {one} in {self.names()}]",
+                f"[[{one}] * 2 for {one} in items]",
+            ]
+        )
+        change = rng.choice(
+            [
+                "({0}.pop() if {0} else None)",
+                "{0}.clear()",
+                "{0}.remove({1})",
+                "{0}.append({1})",
+                "{0}.extend(['x'])",
+                "{0}.add({1})",
+            ]
+        ).format(one, self.text(0))
+        lines = [f"{name} = {made}", f"for {one} in {name}:"]
+        lines += ["    try:", f"        {change}", "    except Exception:", f"        emit('odd.' + {self.text(0)})"]
+        lines += ["    break"] if rng.random() < 0.5 else []
+        if rng.random() < 0.4:
+            lines += [f"if {name}:", f"    {name}[-1].clear()"]
+        return [
+            *lines,
+            f"for {one} in {name}:",
+            f"    each(sorted({one}), emit)",
+            f"    if not {one}:",
+            "        emit('gone')",
+        ]
 
     def late(self) -> list[str]:
         """Functions made in a loop, called when it is over."""
@@ -532,6 +747,11 @@ class _Writer:
         )
         body = [*risk, *body] if at else [*body, *risk]
         kind = self.rng.choice(["ValueError", "(KeyError, IndexError)", "Exception"])
+        if self.rng.random() < 0.2:
+            self.may_leave = False
+            last = self.block(depth + 1)
+            self.may_leave = True
+            return ["try:", *_indented(body), "finally:", *_indented(last)]
         lines = ["try:", *_indented(body), f"except {kind}:", *_indented(self.block(depth + 1, loop))]
         if self.rng.random() < 0.3:
             lines += ["else:", *_indented(self.block(depth + 1, loop))]
@@ -547,6 +767,8 @@ class _Writer:
                 ("kind", ["'a'", "'b' | 'c.d'", "str(found) if flag", "_"]),
                 ("n", ["0", "1 | 2", "int(found) if found > 2", "_"]),
                 ("items", ["[]", "[found]", "[first, *rest]", "_"]),
+                ("(kind, flag)", ["('a', True)", "('a' | 'b', _)", "(found, _) if found", "_"]),
+                ("{'k': kind, 'n': n}", ["{'k': 'a'}", "{'k': str(found), 'n': 1 | 2}", "{'n': int(found), **rest}"]),
             ]
         )
         lines = [f"match {subject}:"]

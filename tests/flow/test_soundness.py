@@ -31,12 +31,13 @@ def check(seed: int, size: int, tasks: int = TASKS) -> tuple[RuleFacts, set[Edge
     """The facts of a random rule, those of its edges that its runs have taken, and its text."""
     rng = random.Random(seed)
     text = flowprograms.program(rng, size)
-    source = make_source("rule", "rules/rule.py", text, {})
+    source = make_source("rule", "rules/rule.py", text, {"tools": flowprograms.LIBRARY})
     (facts,) = analyse(source, FUNCTIONS).rules
     certain = {(edge.task, str(edge.via)) for edge in facts.edges if edge.certainty is Certainty.CERTAIN}
     shown = [leaf.name if isinstance(leaf, Type) else leaf.pattern for leaf in leaves(facts.subsequents)]
     interpreter = Interpreter()
-    interpreter.load(source)
+    problems, _ = interpreter.load(source)
+    assert problems == [], text
     taken: set[Edge] = set()
     for _ in range(tasks):
         name, data = flowprograms.task(rng)

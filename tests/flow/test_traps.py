@@ -250,6 +250,16 @@ TRAPS = {
         flag = 0
         list(named)""",
     "zip() asks for no more than it needs": 'list(zip([1], map(yes, ["p", "q"])))',
+    "a condition with two parts is not narrowed down by the first": """
+        not (x and x > 1) and emit("p" if x else "q")
+        return Task("r") if x else None""",
+    "reversed() begins where the end was": """
+        names = ["p"]
+        behind = reversed(names)
+        names.append("q")
+        for one in behind:
+            emit(one)""",
+    "max() of one text": 'emit(max(*["p"][:x - 1], "no"))',
 }
 
 

@@ -120,8 +120,10 @@ def evaluate_condition(machine: Machine, node: ast.expr) -> Value:
     if true is None or false is None:
         machine.state = true or false or nowhere()
         return const(true is not None)
+    ways = [Way(written(node), true), Way(negated(node), false)]
+    machine.state = merge(ways, base)[0]
     cases = []
-    for label, state, answer in ((written(node), true, True), (negated(node), false, False)):
+    for label, state, answer in ((ways[0].label, true, True), (ways[1].label, false, False)):
         facts = tuple((key, fact) for key, fact in state.facts.items() if base.get(key) is not fact)
         cases.append(Case(label, facts, const(answer)))
     if not any(case.facts for case in cases):

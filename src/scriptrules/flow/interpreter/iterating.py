@@ -39,7 +39,14 @@ def _sorted(machine: Machine, given: Arguments) -> Value:
 
 
 def _reversed(machine: Machine, given: Arguments) -> Value:
-    items, rest = elements(machine, machine.state.narrow(given.args[0])) if given.args else ((), None)
+    if not given.args:
+        raise Dead
+    source = machine.state.narrow(given.args[0])
+    items, rest = elements(machine, source)
+    before = given.get(1, "before")  # what was in it when it was asked for, see `native`
+    if before is not None and machine.items(before) != machine.items(source):
+        more, others = elements(machine, before)
+        return in_any_order(machine, (*items, *more), others if rest is None else rest)
     return machine.new(Items("list", items[::-1])) if rest is None else in_any_order(machine, items, rest)
 
 
@@ -156,6 +163,8 @@ def _chosen(machine: Machine, given: Arguments) -> Value:
     rest = given.rest
     if len(items) == 1 and rest is None:
         items, rest = elements(machine, machine.state.narrow(items[0][0]))
+    elif len(items) < 2 and rest is not None:  # of one argument, it is the elements
+        rest = alternatives([rest, *(one for value in given.values[:2] for one in members(*elements(machine, value)))])
     if key is not None:
         each(machine, machine.new(Items("list", items, rest)), lambda one: machine.call(key, Arguments((one,))))
     values = members(items, rest) + [value for name, value in given.keywords if name == "default"]
