@@ -212,6 +212,7 @@ class RuleExplanationJson(TypedDict):
     runs: bool
     reason: str | None
     parts: list[PartJson]
+    problem: str | None
 
 
 class ExplanationJson(TypedDict):

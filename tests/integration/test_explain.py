@@ -25,6 +25,8 @@ RULES = {
     "rest": "nomatch = True\ndef main():\n    pass\n",
     "table": 'rules = [("copy", lambda task: task["n"] == 1, lambda task: {"n": 1})]\n',
     "broken": 'on = "odd"\nwhen = lambda task: task["n"] / 0 > 1\ndef main():\n    pass\n',
+    "raising": 'on = "only.this"\nwhen = lambda task: 1 / 0\ndef main():\n    pass\n',
+    "wrong": 'on = "odd"\n',
     "long": 'on = "odd"\ndef when(task):\n    n = task["n"]\n    return n > 3\ndef main():\n    pass\n',
 }
 
@@ -102,6 +104,24 @@ def test_entries_of_tables_and_yaml_files_are_rules_like_others(server: Server) 
 def test_a_filter_that_raises_says_what(server: Server) -> None:
     broken = explain(server, "odd", n=1)["broken"]
     assert broken["reason"] == "ZeroDivisionError: division by zero"
+
+
+def test_a_filter_that_raises_holds_the_task_and_nothing_runs_but_where_a_final_rule_comes_before(
+    server: Server,
+) -> None:
+    found = server.request("POST", "/api/explain", b'{"name": "odd", "data": {"n": 9}}')
+    rules = {rule["rule"]: rule for rule in found["rules"]}
+    assert [rule for rule in rules if rules[rule]["runs"]] == []
+    assert rules["long"]["reason"] == "rule broken cannot say whether it matches, so the task is held"
+    assert found["held_by"] == "match_error: rule broken: ZeroDivisionError: division by zero"
+    task = server.wait_task(server.send("odd", n=9), {"held"})
+    assert task["reason"].startswith("match_error: rule broken")
+    final = explain(server, "only.this")
+    assert (final["first"]["runs"], final["raising"]["reason"]) == (True, final["second"]["reason"])
+
+
+def test_a_rule_without_an_active_version_is_shown_with_why(server: Server) -> None:
+    assert explain(server, "any")["wrong"]["reason"] == "its file is broken: `scriptrules check`"
 
 
 def test_what_it_says_is_what_happens(server: Server) -> None:

@@ -32,7 +32,7 @@ def explain_command(task: str, fields: tuple[str, ...], data: str | None, as_jso
         print_json(found)
         return
     if found["held_by"]:
-        print_lines([[("held before any rule is asked: ", ""), (found["held_by"], "held")]])
+        print_lines([[("it would be held: ", ""), (found["held_by"], "held")]])
     for rule in found["rules"]:
         sign: Piece = ("✓ ", "good") if rule["runs"] else ("· ", "dim")
         reason = f"  {rule['reason']}" if rule["reason"] else "  runs"

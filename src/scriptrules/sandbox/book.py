@@ -292,15 +292,16 @@ class Book:
             return Explained(request.number, None)
         self._announce(plan.rule)
         reason = self._evaluate(plan, lambda: TaskMapping(request.task))
+        problem = None
         if isinstance(reason, Problem):
-            reason = f"{reason.error.type}: {reason.error.message}"
+            problem, reason = reason.kind, f"{reason.error.type}: {reason.error.message}"
         program = plan.program
 
         def scope() -> RuleScope:
             return RuleScope(self._builtins, program.libraries, self._budget.steps)
 
         parts = explaining.explain(self._tree_of(program), program.file, plan.table, request.task, scope)
-        return Explained(request.number, reason, parts)
+        return Explained(request.number, reason, parts, problem)
 
     def _tree_of(self, program: Program) -> Callable[[], ast.Module]:
         text = program.texts[program.file]

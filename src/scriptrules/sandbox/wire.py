@@ -284,6 +284,7 @@ class Explained(msgspec.Struct, frozen=True, array_like=True, tag=21):
     number: int
     reason: str | None
     parts: list[FilterPart] = []
+    problem: str | None = None  # "match_error" or "match_limit": it cannot be said
 
 
 class Judged(msgspec.Struct, frozen=True, array_like=True, tag=20):

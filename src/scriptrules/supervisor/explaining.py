@@ -15,7 +15,7 @@ from scriptrules.sandbox import wire
 from scriptrules.sandbox.pool import Job, Loss, Pool, Worker
 from scriptrules.supervisor.breakpoints import Breakpoints
 from scriptrules.supervisor.matching import view_of
-from scriptrules.supervisor.rules import Rules
+from scriptrules.supervisor.rules import RuleInfo, Rules
 
 
 class PartShape(msgspec.Struct, frozen=True):
@@ -41,6 +41,7 @@ class RuleExplanation(msgspec.Struct, frozen=True):
     runs: bool  # it would get a run
     reason: str | None  # why it gets none
     parts: list[PartShape] = []
+    problem: str | None = None  # why the task would be held: its filter raises, or does not end
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -48,12 +49,12 @@ class Explanation(msgspec.Struct, frozen=True):
 
     name: str
     data: msgspec.Raw
-    held_by: str | None  # the breakpoint that would hold it before any rule is asked
+    held_by: str | None  # what would hold it: a breakpoint before any rule is asked, or a rule that cannot say
     rules: list[RuleExplanation]  # those that run, then those that do not
 
 
 async def explain(rules: Rules, breakpoints: Breakpoints, pool: Pool, task: Task) -> Explanation:
-    """Ask every active rule about a task."""
+    """Ask every rule about a task."""
     asked = []
     for rule, source in rules.active.items():
         facts = rules.facts[rule]
@@ -63,14 +64,31 @@ async def explain(rules: Rules, breakpoints: Breakpoints, pool: Pool, task: Task
     ranked = sorted(found, key=lambda one: (-one.priority, one.rule))
     ordinary = _shut_out_by_final([one for one in ranked if not one.fallback])
     fallbacks = [one for one in ranked if one.fallback]
-    if any(one.runs for one in ordinary):
+    if any(one.runs or one.problem for one in ordinary):
         why = "it is a fallback, and other rules match"
-        fallbacks = [msgspec.structs.replace(one, runs=False, reason=one.reason or why) for one in fallbacks]
+        fallbacks = [_shut_out(one, one.reason or why) for one in fallbacks]
     else:
         fallbacks = _shut_out_by_final(fallbacks)
+    plans = [*ordinary, *fallbacks]
+    holding = next((one for one in plans if one.problem), None)
     held_by = await breakpoints.holds_task(task)
-    shown = sorted([*ordinary, *fallbacks], key=lambda one: not one.runs)
+    if holding is not None:
+        held_by = held_by or f"{holding.problem}: rule {holding.rule}: {holding.reason}"
+        why = f"rule {holding.rule} cannot say whether it matches, so the task is held"
+        plans = [_shut_out(one, why) if one.runs else one for one in plans]
+    idle = [_idle(info) for info in rules.infos() if info.rule not in rules.active]
+    shown = sorted([*plans, *idle], key=lambda one: not one.runs)
     return Explanation(task.name, msgspec.Raw(task.data), held_by, shown)
+
+
+def _idle(info: RuleInfo) -> RuleExplanation:
+    """A rule that nothing matches: no version of it is active."""
+    why = f"it is quarantined: {info.quarantined}" if info.quarantined else "its file is broken: `scriptrules check`"
+    return RuleExplanation(info.rule, info.file, 1, [], None, 0, False, False, False, why)
+
+
+def _shut_out(one: RuleExplanation, why: str) -> RuleExplanation:
+    return msgspec.structs.replace(one, runs=False, reason=why, problem=None)
 
 
 def _shut_out_by_final(ranked: list[RuleExplanation]) -> list[RuleExplanation]:
@@ -78,9 +96,8 @@ def _shut_out_by_final(ranked: list[RuleExplanation]) -> list[RuleExplanation]:
     floor: RuleExplanation | None = None
     kept = []
     for one in ranked:
-        if one.runs and floor is not None and one.priority < floor.priority:
-            why = f"{floor.rule} matches, is final, and has the higher priority {floor.priority}"
-            one = msgspec.structs.replace(one, runs=False, reason=why)
+        if (one.runs or one.problem) and floor is not None and one.priority < floor.priority:
+            one = _shut_out(one, f"{floor.rule} matches, is final, and has the higher priority {floor.priority}")
         elif one.runs and one.final and floor is None:
             floor = one
         kept.append(one)
@@ -108,9 +125,12 @@ async def _of_plan(
         return msgspec.structs.replace(made, reason=refused)
     explained = await _ask(pool, source, name, task)
     if isinstance(explained, Loss):
-        return msgspec.structs.replace(made, reason=f"its filter did not end; the worker was {explained.how}")
+        reason = f"its filter did not end; the worker was {explained.how}"
+        return msgspec.structs.replace(made, reason=reason, problem="match_limit")
     parts = [PartShape(part.text, part.depth, part.value, part.error) for part in explained.parts]
-    return msgspec.structs.replace(made, runs=explained.reason is None, reason=explained.reason, parts=parts)
+    return msgspec.structs.replace(
+        made, runs=explained.reason is None, reason=explained.reason, parts=parts, problem=explained.problem
+    )
 
 
 def _before_its_filter(name: str, facts: Metadata, table: TableEntry | None, task: Task) -> str | None:

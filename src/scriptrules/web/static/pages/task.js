@@ -236,7 +236,7 @@ export function why({ rules, held_by }) {
   const shown = rules.slice(0, 60);
   return [
     held_by
-      ? h("p", { class: "note", key: "held" }, `The breakpoint ${held_by} would hold it before any rule is asked.`)
+      ? h("p", { class: "note", key: "held" }, `It would be held: ${held_by}`)
       : null,
     h(
       "ul",
