@@ -7,7 +7,7 @@ Moments are microseconds since 1970 UTC (see `scriptrules.clock`).
 
 from __future__ import annotations
 
-import os
+import random
 import re
 from enum import StrEnum
 from typing import Any
@@ -267,6 +267,7 @@ class Ids:
     def __init__(self, clock: _clock.Clock = _clock.now) -> None:
         self._clock = clock
         self._millis = 0
+        self._high, self._head = -1, ""  # what changes once a second, and its text
         self._prefix = ""
         self._sequence = 0
         self._left = 0
@@ -274,14 +275,20 @@ class Ids:
     def __call__(self, letter: str) -> str:
         millis = self._clock() // 1000
         if millis > self._millis or not self._left:
-            self._millis = max(millis, self._millis + 1)
-            self._prefix = _base32(self._millis, 9)
-            self._sequence = int.from_bytes(os.urandom(2), "big") << 3
-            self._left = (1 << _SEQUENCE_BITS) - self._sequence
+            self._begin(max(millis, self._millis + 1))
         self._left -= 1
         sequence = self._sequence
         self._sequence += 1
         return f"{letter}{self._prefix}{_PAIRS[sequence >> 10]}{_PAIRS[sequence & 1023]}"
+
+    def _begin(self, millis: int) -> None:
+        self._millis = millis
+        high, low = divmod(millis, len(_PAIRS))
+        if high != self._high:
+            self._high, self._head = high, _base32(high, 7)
+        self._prefix = self._head + _PAIRS[low]
+        self._sequence = random.getrandbits(16) << 3
+        self._left = (1 << _SEQUENCE_BITS) - self._sequence
 
 
 def _base32(number: int, width: int) -> str:

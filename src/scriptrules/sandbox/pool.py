@@ -103,7 +103,7 @@ class Worker(asyncio.Protocol):
 
     def send(self, message: Any) -> None:
         """Send with whatever else is sent in this turn of the loop: a batch is one write."""
-        self._out += wire.frame(message)
+        wire.add_frame(self._out, message)
         if not self._flushing:
             self._flushing = True
             asyncio.get_running_loop().call_soon(self._flush)
@@ -272,14 +272,20 @@ class Pool:
 
     def _pump(self) -> None:
         while self._pending:
-            worker = min(
-                (worker for worker in self.workers if worker.why is None and len(worker.jobs) < WINDOW),
-                key=lambda worker: (len(worker.jobs), worker.warm),
-                default=None,
-            )
+            worker = self._least_busy()
             if worker is None:
                 return
             self._give(worker, self._pending.popleft())
+
+    def _least_busy(self) -> Worker | None:
+        """The worker that has the least to do; None where none takes any more."""
+        found, least = None, (WINDOW, 0)
+        for worker in self.workers:
+            if worker.why is None:
+                load = (len(worker.jobs), worker.warm)
+                if load < least:
+                    found, least = worker, load
+        return found
 
     def _give(self, worker: Worker, job: Job) -> None:
         if not worker.alive or worker.why is not None:
@@ -423,7 +429,7 @@ class Pool:
             return (
                 message.epoch == job.epoch
                 and len(message.runs) < RUNS_MAX
-                and len({started.rule for started in message.runs}) == len(message.runs)
+                and (len(message.runs) < 2 or len({started.rule for started in message.runs}) == len(message.runs))
                 and all(self._may_start(job, at, started) for at, started in enumerate(message.runs))
                 and (message.problem is None or message.problem.kind in wire.PROBLEMS)
             )

@@ -22,6 +22,7 @@ from scriptrules.model import Failure, SecretRef, Source
 from scriptrules.rulebook.metadata import Metadata
 
 HEADER = struct.Struct("<I")
+_NO_HEADER = bytes(HEADER.size)
 FRAME_MAX = 64 * 1024 * 1024  # bytes of a frame that a worker accepts: the supervisor is trusted
 REPLY_MAX = 8 * 1024 * 1024  # bytes of a frame that a supervisor accepts from a worker
 SUSPENDED = frozenset({"blocked", "load"})  # ends of slices after which a worker holds the script
@@ -317,7 +318,9 @@ def keeps_to(budget: Budget, piece: Slice) -> bool:
         len(piece.entries) <= budget.entries_per_slice
         and all(len(entry.args) <= budget.payload_max for entry in piece.entries)
         and len(piece.value) <= budget.payload_max
-        and sum(len(entry.text) + len(entry.fields or b"") for entry in piece.logs) <= budget.log_max
+        and (
+            not piece.logs or sum(len(entry.text) + len(entry.fields or b"") for entry in piece.logs) <= budget.log_max
+        )
     )
 
 
@@ -331,12 +334,23 @@ decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
 
 
+def add_frame(out: bytearray, message: Any) -> None:
+    """Add `message`, as it goes over the wire, to what is to be sent."""
+    at = len(out)
+    out += _NO_HEADER
+    try:
+        _encoder.encode_into(message, out, at + HEADER.size)
+    except BaseException:
+        del out[at:]
+        raise
+    HEADER.pack_into(out, at, len(out) - at - HEADER.size)
+
+
 def frame(message: Any) -> bytes:
     """`message` as it goes over the wire."""
-    buffer = bytearray(HEADER.size)
-    _encoder.encode_into(message, buffer, HEADER.size)
-    HEADER.pack_into(buffer, 0, len(buffer) - HEADER.size)
-    return bytes(buffer)
+    out = bytearray()
+    add_frame(out, message)
+    return bytes(out)
 
 
 class FrameError(Exception):
@@ -356,18 +370,24 @@ class Frames:
         Raises:
             FrameError: the next frame is larger than the limit.
         """
-        self._buffer += data
-        at, end = 0, len(self._buffer)
+        rest = self._buffer
+        source: bytes | bytearray = data
+        if rest:
+            rest += data
+            source = rest
+        at, end = 0, len(source)
         try:
             while end - at >= HEADER.size:
-                (length,) = HEADER.unpack_from(self._buffer, at)
+                (length,) = HEADER.unpack_from(source, at)
                 if length > self._limit:
                     raise FrameError(f"a frame of {length} bytes is over the limit of {self._limit}")
                 start = at + HEADER.size
                 if end - start < length:
                     break
                 at = start + length
-                yield bytes(self._buffer[start:at])
+                yield bytes(source[start:at])
         finally:
-            if at:
-                del self._buffer[:at]
+            if source is data:
+                rest += data[at:]
+            elif at:
+                del rest[:at]

@@ -173,7 +173,7 @@ class Worker:
         self._flush()
 
     def _send(self, message: Any) -> None:
-        self._out += wire.frame(message)
+        wire.add_frame(self._out, message)
 
     def _flush(self) -> None:
         out = self._out

@@ -30,7 +30,7 @@ from scriptrules.store._sqlite_changes import apply_change
 from scriptrules.store._sqlite_events import EventLog
 from scriptrules.store._sqlite_sightings import Sightings
 from scriptrules.store._sqlite_trees import Awaited
-from scriptrules.store.protocol import Change, Committed, merge
+from scriptrules.store.protocol import TOLD_BY_ANOTHER, Change, Committed, merge
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +67,7 @@ class Writer:
         self._awaited = Awaited(connection)
         self._path = path
         self._loop = asyncio.get_running_loop()
+        self._fresh: list[Submission] = []  # of this turn of the loop: handed over together at its end
         self._waiting: list[Submission] = []
         self._arrived = threading.Condition()
         self._closing = False
@@ -75,6 +76,7 @@ class Writer:
 
     async def close(self) -> None:
         """Commit what was submitted, and end."""
+        self._hand_over()
         with self._arrived:
             self._closing = True
             self._arrived.notify()
@@ -99,12 +101,18 @@ class Writer:
         return await future
 
     def enqueue(self, submission: Submission) -> None:
+        if self._closing and submission.fail is not None:
+            submission.fail(StoreUnavailable("The server is shutting down. Send it again when it is back."))
+            return
+        if not self._fresh:
+            self._loop.call_soon(self._hand_over)
+        self._fresh.append(submission)
+
+    def _hand_over(self) -> None:
         with self._arrived:
-            if self._closing and submission.fail is not None:
-                submission.fail(StoreUnavailable("The server is shutting down. Send it again when it is back."))
-                return
-            self._waiting.append(submission)
+            self._waiting += self._fresh
             self._arrived.notify()
+        self._fresh.clear()
 
     def _write(self) -> None:
         connection = self._connection
@@ -212,9 +220,8 @@ def _attempt(submission: Submission, connection: sqlite3.Connection) -> Callable
 
 def _hand_out(changes: list[Submission], committed: list[Committed]) -> None:
     """Each submitter learns that its change is durable; what the group brought about is told once, to the last."""
-    nothing = Committed()
     for submission in changes[:-1]:
-        submission.then(nothing)
+        submission.then(TOLD_BY_ANOTHER)
     everything = Committed(
         [ended for part in committed for ended in part.ended],
         [wake for part in committed for wake in part.awake],

@@ -202,6 +202,9 @@ class Committed(msgspec.Struct, frozen=True):
     due: bool = False  # wakes have become due that were not written so
 
 
+TOLD_BY_ANOTHER = Committed()  # what all but one of those get whose changes were committed together
+
+
 class Ingested(msgspec.Struct, frozen=True, gc=False):
     id: str
     new: bool  # False: the key was known, with the same content

@@ -20,7 +20,7 @@ from scriptrules.model import ENTRY_FINAL, RUN_FINAL, Failure, Run, RunState, Ta
 from scriptrules.sandbox import wire
 from scriptrules.sandbox.pool import Pool
 from scriptrules.sightings import Generated
-from scriptrules.store.protocol import Change, Committed, Filter, RunEnd, Store, Wake
+from scriptrules.store.protocol import TOLD_BY_ANOTHER, Change, Committed, Filter, RunEnd, Store, Wake
 from scriptrules.supervisor import interventions, receiving, transitions
 from scriptrules.supervisor.answers import answer_of, summary_of
 from scriptrules.supervisor.background import Background, Observers, patiently
@@ -88,8 +88,10 @@ class Driver:
 
         def durable(committed: Committed) -> None:
             then()
-            self.notice(change.generated)
-            self._after_commit(committed)
+            if change.generated:
+                self.notice(change.generated)
+            if committed is not TOLD_BY_ANOTHER:
+                self._after_commit(committed)
 
         self._store.submit(change, durable)
 
