@@ -201,6 +201,20 @@ def test_many_are_resumed_after_being_counted(look: Looker, server: Server) -> N
     look.sees("Nothing is held.")
 
 
+def test_without_a_filter_all_are_meant_and_that_is_said(look: Looker, server: Server) -> None:
+    ids = [held_task(server, size=size) for size in (1, 2)]
+    page = look.open("breakpoints")
+    count = len(server.get("/api/held?limit=1000")["items"])
+    page.locator(".bulk").get_by_role("button", name="drop").click()
+    page.locator("dialog").get_by_text(f"There is no filter: all {count} are meant").wait_for()
+    look.press("Cancel", "dialog")
+    assert {server.task(id)["state"] for id in ids} == {"held"}
+    page.locator(".bulk").get_by_role("button", name="resume").click()
+    look.press(f"resume {count}", "dialog")
+    look.told(f"resume: {count} of {count}")
+    eventually(lambda: not server.get("/api/held")["items"], "all went on")
+
+
 def test_many_are_edited_and_dropped(look: Looker, server: Server) -> None:
     ids = [held_task(server, size=size) for size in (1, 2)]
     page = look.open("breakpoints?name=stopped.here")
@@ -216,6 +230,8 @@ def test_many_are_edited_and_dropped(look: Looker, server: Server) -> None:
 def test_a_test_task_is_explained_and_sent(look: Looker, server: Server) -> None:
     page = look.open("rules/orders%2Fcheck")
     assert page.locator("[name=name]").input_value() == "order.new"
+    (newest,) = server.get("/api/tasks?name=order.new&limit=1")["items"]
+    assert json.loads(page.locator("[name=data]").input_value()) == newest["data"]
     page.locator("[name=data]").fill('{"size": 0, "kind": "plain"}')
     look.press("Explain")
     page.locator(".why").get_by_text("task['size'] > 0").first.wait_for()
@@ -236,9 +252,12 @@ def test_variables_and_secrets(look: Looker, server: Server) -> None:
     look.sees("key")
     assert "very-secret-indeed" not in page.content()
     page.locator("tr").filter(has_text="colour").get_by_role("button", name="set").click()
-    look.confirm("Set", value='{"r": 1}')
+    long = {"r": list(range(100))}
+    look.confirm("Set", value=json.dumps(long))
     look.told("colour is set")
-    eventually(lambda: server.get("/api/variables/colour")["value"] == {"r": 1}, "set")
+    eventually(lambda: server.get("/api/variables/colour")["value"] == long, "set")
+    page.locator("summary").first.click()
+    assert json.loads(page.locator("details .json").first.inner_text()) == long
     page.locator("tr").filter(has_text="colour").get_by_role("button", name="remove").click()
     look.confirm("Remove")
     look.told("colour is removed")

@@ -55,7 +55,7 @@ export function table(label, columns, rows, { key, empty = "None.", more = null,
           h(
             "tr",
             { key: key ? key(row) : at, class: mark?.(row) },
-            columns.map(([, kind, cell]) => h("td", { class: kind }, cell(row))),
+            columns.map(([title, kind, cell]) => h("td", { class: kind, "data-title": title || null }, cell(row))),
           ),
         ),
       ),

@@ -60,7 +60,7 @@ export const hosts = {
           ["Executor", "", (host) => host.executor],
           ["", "", (host) => health(host.reachable, "failed", host.reachable ? "reachable" : "cannot be reached")],
           [
-            "Running",
+            "Slots",
             "",
             (host) =>
               host.max_running
@@ -68,7 +68,7 @@ export const hosts = {
                     h("meter", { min: 0, max: host.max_running, value: host.running, "aria-label": "Slots in use" }),
                     h("span", { class: "num" }, ` ${host.running} of ${host.max_running}`),
                   ]
-                : String(host.running),
+                : `${host.running} running`,
           ],
           ["Waiting", "num", (host) => count(host.waiting)],
           ["Version", "wide", (host) => host.version ?? ""],

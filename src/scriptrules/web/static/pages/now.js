@@ -113,10 +113,10 @@ export default {
       h(
         "div",
         { class: "tiles", key: "tiles" },
-        tile("tasks in, a second", Math.round(rates.now(rates.arrived)), {
+        tile("tasks in / s", Math.round(rates.now(rates.arrived)), {
           more: spark(rates.series(rates.arrived), "Tasks in, each second of the last minute"),
         }),
-        tile("tasks ended, a second", Math.round(rates.now(rates.ended)), {
+        tile("tasks ended / s", Math.round(rates.now(rates.ended)), {
           more: spark(rates.series(rates.ended), "Tasks ended, each second of the last minute"),
         }),
         tile("running", runs.running ?? 0, { href: "#/runs?state=running", look: "running" }),
