@@ -416,7 +416,7 @@ class Client:
         return state
 
     def ready(self) -> dict[str, Json]:
-        """What the server says of itself: version, rules, workers, counts."""
+        """What the server says of itself: version, rules, workers, walls."""
         state: dict[str, Json] = self._request("GET", "/readyz")
         return state
 

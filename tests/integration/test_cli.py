@@ -280,11 +280,13 @@ def test_fork_goes_on_with_another_result_and_show_prints_who_has_called(project
 
 
 def test_doctor_sees_the_server_and_the_host(project: Project) -> None:
+    assert project("send", "greet", "name=ada", "--wait").status == 0
     told = project("doctor", "--json")
     assert told.status == 0, told.out
-    states = {(finding["area"], finding["name"]): finding["state"] for finding in told.json["items"]}
-    assert states["server", "ready"] == "ok"
-    assert states["hosts", "local"] == "ok"
+    found = {(finding["area"], finding["name"]): finding for finding in told.json["items"]}
+    assert found["server", "ready"]["state"] == "ok"
+    assert re.search(r"tasks: .*\d+ done", found["server", "ready"]["detail"])
+    assert found["hosts", "local"]["state"] == "ok"
 
 
 # ---- what goes wrong

@@ -376,5 +376,5 @@ def test_var_sets_reads_lists_and_removes(server: Server) -> None:
     assert cli(server, "rm", "piped").returncode == 0
     assert "did you mean" not in cli(server, "rm", "piped").stderr
     assert cli(server, "rm", "quarte").stderr.count("did you mean 'quarter'") == 1
-    assert "sealed values have a new key" in cli(server, "rotate-key").stderr
+    assert "sealed anew" in cli(server, "rotate-key").stderr
     assert not leaks((listed.stdout + shown.stderr).encode())

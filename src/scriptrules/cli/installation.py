@@ -266,9 +266,13 @@ def _server() -> Finding:
         state = client.ready()
     except ScriptrulesError as error:
         return Finding(area="server", name="none", state="off", detail=error.message)
-    tasks = ", ".join(f"{count} {name}" for name, count in state.get("tasks", {}).items()) or "none"
-    detail = f"{client.url} with {state['rules']} rules and {state['workers']} workers; tasks: {tasks}"
-    return Finding(area="server", name="ready", state="ok", detail=detail)
+    detail = f"{client.url} with {state['rules']} rules and {state['workers']} workers"
+    try:
+        counts = client.counts()["tasks"]
+    except ScriptrulesError as error:  # it may want a token
+        return Finding(area="server", name="ready", state="warning", detail=f"{detail}. {error.message}")
+    tasks = ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
+    return Finding(area="server", name="ready", state="ok", detail=f"{detail}; tasks: {tasks}")
 
 
 def _relative(path: str) -> str:

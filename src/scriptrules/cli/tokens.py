@@ -26,7 +26,7 @@ def token_command() -> None:
     """Say who may use the server: add, list and revoke tokens.
 
     Without a token whoever reaches the server on this machine may do everything, and it listens nowhere else. Where no
-    server answers, the store of the configuration in this folder is used.
+    server answers, and SCRIPTRULES_URL is not set, the store of the configuration in this folder is used.
     """
 
 
@@ -98,9 +98,9 @@ def _do(url: str | None, online: Callable[[Client], Any], offline: Callable[[Sto
     if url is None:
         try:
             return online(make_client())
-        except Unreachable:
+        except Unreachable as error:
             if os.environ.get("SCRIPTRULES_URL"):
-                raise
+                raise Unreachable(f"{error.message} Or name the store of a server that does not run: --store") from None
             say("No server answers: this is done in the store.")
     return asyncio.run(_in_store(url, offline))
 

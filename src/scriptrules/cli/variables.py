@@ -102,7 +102,7 @@ def rotate_key_command() -> None:
 
     Copies of the store and of the key file from before are still readable together.
     """
-    say(f"{make_client().rotate_key()} sealed values have a new key.")
+    say(f"There is a new key; values that were sealed anew: {make_client().rotate_key()}.")
 
 
 def shown(value: object) -> str:
