@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from playwright.sync_api import Locator, Page
 
 from serving import Server, appending_program, eventually
@@ -70,10 +67,6 @@ cron = "0 2 * * *"
 """
 
 
-def post(server: Server, path: str, **body: Any) -> Any:
-    return server.request("POST", path, json.dumps(body).encode())
-
-
 def fill(server: Server) -> None:
     """Start it, with tasks that went well, are held, wait, and have failed."""
     program, record = appending_program(server)
@@ -89,7 +82,7 @@ def fill(server: Server) -> None:
     server.wait_task(server.send("fail.always", message="it cannot go well"))
     server.wait_task(server.send("hostile", text=HOSTILE))
     server.wait_run(server.send("ask", amount=5), {"held"})
-    post(server, "/api/breakpoints", on=["stopped.*"], name="stopping", who="ada")
+    server.post("/api/breakpoints", on=["stopped.*"], name="stopping", who="ada")
     server.wait_task(server.send("stopped.here", size=3, customer={"name": "Ada"}), {"held"})
     server.request("PUT", "/api/variables/quarter", b'{"value": "Q4"}')
     server.request("PUT", "/api/variables/token", b'{"value": "hunter2", "secret": true}')

@@ -57,6 +57,17 @@ class Server:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
+    def drop_in(self, **rules: str) -> None:
+        """Drop rules in, and wait until they are active."""
+        for name, text in rules.items():
+            self.rule(name, text)
+        names = {name.removesuffix(".yaml") for name in rules}
+        eventually(lambda: names <= self.active(), f"{names} active: {self.get('/api/rules')}")
+
+    def active(self) -> set[str]:
+        """The rules that are active."""
+        return {rule["rule"] for rule in self.get("/api/rules")["items"] if rule["digest"]}
+
     def config(self, text: str) -> None:
         (self.folder / "scriptrules.toml").write_text(text)
 
@@ -125,6 +136,9 @@ class Server:
 
     def get(self, path: str) -> Any:
         return self.request("GET", path)
+
+    def post(self, path: str, **body: Any) -> Any:
+        return self.request("POST", path, json.dumps(body).encode())
 
     def send(self, name: str, key: str | None = None, **data: Any) -> str:
         """Send a task; returns its id once it is durable."""

@@ -113,8 +113,7 @@ def test_cancel(look: Looker, server: Server) -> None:
 
 
 def test_retry_with_the_newest_source(look: Looker, server: Server) -> None:
-    server.rule("mended", 'on = "mend"\ndef main():\n    fail("not yet")\n')
-    eventually(lambda: any(one["rule"] == "mended" for one in server.get("/api/rules")["items"]), "active")
+    server.drop_in(mended='on = "mend"\ndef main():\n    fail("not yet")\n')
     task = server.send("mend")
     run = server.wait_run(task, {"failed"})
     server.rule("mended", 'on = "mend"\ndef main():\n    return 1\n')

@@ -88,30 +88,26 @@ def server() -> Iterator[Server]:
         yield server
 
 
-def post(server: Server, path: str, **body: Any) -> Any:
-    return server.request("POST", path, json.dumps(body).encode())
-
-
 def test_what_many_are_resumed_for_happens_to_each_once_though_the_server_is_killed_meanwhile(server: Server) -> None:
     server.rule("twice", 'on = "twice"\ndef main(n):\n    sleep(0.01)\n    emit("after", n=n)\n')
     server.start()
     for at in ("task", "after:sleep"):
-        post(server, "/api/breakpoints", on=["twice"], at=at)
+        server.post("/api/breakpoints", on=["twice"], at=at)
     server.send_many([{"name": "twice", "data": {"n": n}} for n in range(300)])
     eventually(lambda: server.get("/api/counts")["tasks"].get("held") == 300, "all held")
     for pause in (0.1, 0.2):
         with suppress(http.client.HTTPException, OSError), ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(post, server, "/api/bulk/resume", name="twice", request_id="all")
+            asked = pool.submit(server.post, "/api/bulk/resume", name="twice", request_id="all")
             time.sleep(pause)
             server.kill()
             asked.result()
         server.start()
     done = {"matched": 300, "changed": 300, "failed": []}
-    assert post(server, "/api/bulk/resume", name="twice", request_id="all") == done
+    assert server.post("/api/bulk/resume", name="twice", request_id="all") == done
     eventually(lambda: sum(run["state"] == "held" for run in server.all("runs")) == 300, "all held at the second one")
-    assert post(server, "/api/bulk/resume", name="twice", request_id="all") == done
+    assert server.post("/api/bulk/resume", name="twice", request_id="all") == done
     assert sum(run["state"] == "held" for run in server.all("runs")) == 300
-    post(server, "/api/bulk/resume", name="twice")
+    server.post("/api/bulk/resume", name="twice")
     eventually(lambda: server.get("/api/counts")["tasks"] == {"done": 600}, "all done")
     assert len(server.all("runs", rule="twice")) == 300
 
@@ -154,7 +150,7 @@ class Chaos:
         self.server.send_many(tasks)
 
     def stop_at(self) -> None:
-        post(self.server, "/api/breakpoints", on=[self.random.choice(NAMES)], at=self.random.choice(PLACES))
+        self.server.post("/api/breakpoints", on=[self.random.choice(NAMES)], at=self.random.choice(PLACES))
 
     def unset(self) -> None:
         names = [one["name"] for one in self.server.get("/api/breakpoints")["items"]]
@@ -165,7 +161,7 @@ class Chaos:
         verb = self.random.choice(["resume", "resume", "resume", "step"])
         request = f"q{self.random.random()}"
         for _ in range(2):
-            post(self.server, f"/api/bulk/{verb}", all=True, request_id=request)
+            self.server.post(f"/api/bulk/{verb}", all=True, request_id=request)
 
     def held(self) -> list[str]:
         return [one["id"] for one in self.server.get("/api/held")["items"]]
@@ -179,28 +175,28 @@ class Chaos:
                 if verb == "answer"
                 else {}
             )
-            post(self.server, f"/api/{'runs' if id.startswith('r') else 'tasks'}/{id}/{verb}", **more)
+            self.server.post(f"/api/{'runs' if id.startswith('r') else 'tasks'}/{id}/{verb}", **more)
 
     def retry(self) -> None:
-        post(self.server, "/api/bulk/retry", all=True, from_start=self.random.random() < 0.3)
+        self.server.post("/api/bulk/retry", all=True, from_start=self.random.random() < 0.3)
 
     def fork(self) -> None:
         runs = self.server.get("/api/runs?limit=50")["items"]
         if runs:
             run = self.random.choice(runs)["id"]
-            post(self.server, f"/api/runs/{run}/fork", seq=self.random.randint(1, 5), result=self.random.choice(GIVEN))
+            self.server.post(f"/api/runs/{run}/fork", seq=self.random.randint(1, 5), result=self.random.choice(GIVEN))
 
     def edit(self) -> None:
         if held := self.held():
             id = self.random.choice(held)
             more = self.random.choice([{"n": 2}, {"seconds": 0.01}, {"args": ["1", "0"]}, {"data": {"n": 1, "key": 1}}])
-            post(self.server, f"/api/{'runs' if id.startswith('r') else 'tasks'}/{id}/edit", set=more)
+            self.server.post(f"/api/{'runs' if id.startswith('r') else 'tasks'}/{id}/edit", set=more)
 
     def cancel(self) -> None:
         runs = self.server.get("/api/runs?limit=20")["items"]
         if runs:
             run = self.random.choice(runs)
-            post(self.server, f"/api/tasks/{run['task']}/cancel")
+            self.server.post(f"/api/tasks/{run['task']}/cancel")
 
 
 @pytest.mark.soak
@@ -227,9 +223,9 @@ def test_nothing_is_lost_doubled_or_stuck_whatever_people_do_while_the_server_is
         server.request("DELETE", f"/api/breakpoints/{one['name']}")
 
     def quiet() -> bool:
-        post(server, "/api/bulk/resume", all=True)
+        server.post("/api/bulk/resume", all=True)
         for run in server.all("runs", state="held", reason="divergence"):  # after what was answered, or done again
-            post(server, f"/api/runs/{run['id']}/retry", from_start=True)
+            server.post(f"/api/runs/{run['id']}/retry", from_start=True)
         left = [run for run in server.all("runs") if run["state"] not in FINAL]
         waiting = [run for run in left if run["reason"] == "receive"]
         if waiting and len(waiting) == len(left):

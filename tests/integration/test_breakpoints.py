@@ -46,12 +46,8 @@ def started(server: Server) -> list[str]:
     return list(server.record.read_text().split())  # type: ignore[attr-defined]
 
 
-def post(server: Server, path: str, **body: Any) -> Any:
-    return server.request("POST", path, json.dumps(body).encode())
-
-
 def set_breakpoint(server: Server, *on: str, **more: Any) -> str:
-    return str(post(server, "/api/breakpoints", on=list(on), **more)["name"])
+    return str(server.post("/api/breakpoints", on=list(on), **more)["name"])
 
 
 def reason(thing: dict[str, Any]) -> str:
@@ -69,7 +65,7 @@ def test_a_task_is_held_before_its_rules_are_asked_and_goes_on_when_resumed(serv
     assert reason(task) == f"breakpoint:{name}"
     assert "resume" in task["exit"]
     assert server.all("runs", task=held) == []
-    post(server, f"/api/tasks/{held}/resume")
+    server.post(f"/api/tasks/{held}/resume")
     assert server.wait_task(held)["state"] == "done"
     assert started(server) == ["1", "2"]
 
@@ -78,7 +74,7 @@ def test_a_dropped_task_has_no_runs(server: Server) -> None:
     set_breakpoint(server, "work")
     id = server.send("work", n=1)
     server.wait_task(id, {"held"})
-    assert post(server, f"/api/tasks/{id}/drop")["state"] == "dropped"
+    assert server.post(f"/api/tasks/{id}/drop")["state"] == "dropped"
     assert server.all("runs", task=id) == []
 
 
@@ -86,8 +82,8 @@ def test_edited_data_is_what_rules_get_and_the_original_is_kept(server: Server) 
     set_breakpoint(server, "work")
     id = server.send("work", n=1, more="kept")
     server.wait_task(id, {"held"})
-    assert post(server, f"/api/tasks/{id}/edit", set={"n": 7}, who="ann")["data"] == {"n": 7, "more": "kept"}
-    post(server, f"/api/tasks/{id}/resume", who="ann")
+    assert server.post(f"/api/tasks/{id}/edit", set={"n": 7}, who="ann")["data"] == {"n": 7, "more": "kept"}
+    server.post(f"/api/tasks/{id}/resume", who="ann")
     server.wait_task(id)
     assert started(server) == ["7"]
     done = server.get(f"/api/audit?thing={id}")["items"]
@@ -100,9 +96,9 @@ def test_a_resumed_task_does_not_stop_at_the_same_breakpoint_again_though_a_seco
     id = server.send("work", n=1)
     assert reason(server.wait_task(id, {"held"})) == f"breakpoint:{first}"
     set_breakpoint(server, "*", name="b")
-    post(server, f"/api/tasks/{id}/resume")
+    server.post(f"/api/tasks/{id}/resume")
     assert reason(eventually(lambda: held_by(server, id, "breakpoint:b"), "held by b")) == "breakpoint:b"
-    post(server, f"/api/tasks/{id}/resume")
+    server.post(f"/api/tasks/{id}/resume")
     assert server.wait_task(id)["state"] == "done"
 
 
@@ -117,7 +113,7 @@ def test_a_filter_that_raises_holds_the_task_and_says_why(server: Server) -> Non
     task = server.wait_task(id, {"held"})
     assert reason(task).startswith("breakpoint_error:broken: line ")
     assert "ZeroDivisionError" in reason(task)
-    post(server, f"/api/tasks/{id}/resume")
+    server.post(f"/api/tasks/{id}/resume")
     assert server.wait_task(id)["state"] == "done"
 
 
@@ -147,7 +143,7 @@ def test_a_filter_that_never_ends_holds_and_harms_nobody_else(server: Server) ->
 )
 def test_what_can_be_no_breakpoint_is_refused_and_says_why(server: Server, body: dict[str, Any], say: str) -> None:
     with pytest.raises(Problem) as caught:
-        post(server, "/api/breakpoints", **body)
+        server.post("/api/breakpoints", **body)
     assert caught.value.status == 400
     assert say in json.dumps(caught.value.body)
     assert server.get("/api/breakpoints")["items"] == []
@@ -168,7 +164,7 @@ def test_a_container_behind_a_breakpoint_before_run_was_not_started(server: Serv
     server.start()
     assert server.get(f"/api/runs/{run['id']}")["state"] == "held"
     assert started(server) == []
-    post(server, f"/api/runs/{run['id']}/resume")
+    server.post(f"/api/runs/{run['id']}/resume")
     assert server.wait_task(id)["state"] == "done"
     assert started(server) == ["1"]
 
@@ -178,10 +174,10 @@ def test_edited_arguments_are_carried_out_and_replay_compares_the_original_ones(
     id = server.send("work", n=1)
     run = server.wait_run(id, {"held"})["id"]
     args = server.entries(run)[0]["args"]
-    post(server, f"/api/runs/{run}/edit", set={"args": [args["args"][0], "9"]})
+    server.post(f"/api/runs/{run}/edit", set={"args": [args["args"][0], "9"]})
     server.kill()
     server.start()
-    post(server, f"/api/runs/{run}/resume")
+    server.post(f"/api/runs/{run}/resume")
     server.wait_task(id)
     assert started(server) == ["9"]
     entry = server.entries(run)[0]
@@ -195,7 +191,7 @@ def test_an_answer_stands_in_for_an_execution_that_is_never_started(server: Serv
     set_breakpoint(server, "work", at="before:run")
     id = server.send("work", n=1)
     run = server.wait_run(id, {"held"})["id"]
-    post(server, f"/api/runs/{run}/answer", result={"n": 42})
+    server.post(f"/api/runs/{run}/answer", result={"n": 42})
     assert server.wait_task(id)["state"] == "done"
     assert started(server) == []
     (follower,) = server.all("tasks", parent=run)
@@ -210,7 +206,7 @@ def test_a_result_is_held_before_the_script_gets_it_and_can_be_another_one(serve
     assert started(server) == ["1"]
     server.kill()
     server.start()
-    post(server, f"/api/runs/{run['id']}/answer", result={"n": 5})
+    server.post(f"/api/runs/{run['id']}/answer", result={"n": 5})
     assert server.wait_task(id)["state"] == "done"
     (follower,) = server.all("tasks", parent=run["id"])
     assert follower["data"] == {"n": 5}
@@ -229,7 +225,7 @@ def test_a_resumed_run_does_not_stop_at_the_same_place_again(server: Server) -> 
         stops.append(run["reason"])
         server.kill()
         server.start()
-        post(server, f"/api/runs/{run['id']}/resume")
+        server.post(f"/api/runs/{run['id']}/resume")
         eventually(lambda was=run: server.get(f"/api/runs/{was['id']}")["since"] != was["since"], "it went on")
     assert sorted(stops) == sorted(
         f"breakpoint:{name}" for name in ("before-run", "before-wait", "after-run", "after-wait", "before-emit")
@@ -240,14 +236,13 @@ def test_a_resumed_run_does_not_stop_at_the_same_place_again(server: Server) -> 
 
 def test_a_breakpoint_in_the_middle_of_a_slice_commits_what_stands_before_it(server: Server) -> None:
     text = 'on = "many"\ndef main():\n    for n in range(5):\n        emit("worked", n=n)\n    return "end"\n'
-    server.rule("many", text)
-    eventually(lambda: "many" in {rule["rule"] for rule in server.get("/api/rules")["items"]}, "the rule")
+    server.drop_in(many=text)
     set_breakpoint(server, "many", at="before:emit", when='entry.args["data"]["n"] == 3')
     id = server.send("many")
     run = server.wait_run(id, {"held"})["id"]
     eventually(lambda: len(server.all("tasks", parent=run)) == 3, "three tasks")
     assert [entry["state"] for entry in server.entries(run)] == ["done", "done", "done", "held"]
-    post(server, f"/api/runs/{run}/resume")
+    server.post(f"/api/runs/{run}/resume")
     assert server.wait_task(id)["state"] == "done"
     assert sorted(task["data"]["n"] for task in server.all("tasks", parent=run)) == [0, 1, 2, 3, 4]
 
@@ -256,7 +251,7 @@ def test_steps_stop_at_every_entry_and_at_every_generated_task(server: Server) -
     set_breakpoint(server, "work")
     id = server.send("work", n=1)
     server.wait_task(id, {"held"})
-    post(server, f"/api/tasks/{id}/step")
+    server.post(f"/api/tasks/{id}/step")
     seen = []
     for _ in range(3):
         run = server.wait_run(id, {"held"})
@@ -264,13 +259,13 @@ def test_steps_stop_at_every_entry_and_at_every_generated_task(server: Server) -
         assert run["reason"] == "step"
         server.kill()
         server.start()
-        post(server, f"/api/runs/{run['id']}/step")
+        server.post(f"/api/runs/{run['id']}/step")
         eventually(lambda was=run: server.get(f"/api/runs/{was['id']}")["since"] != was["since"], "it went on")
     assert seen == ["run", "wait", "emit"]
     assert server.wait_run(id, {"done"})["value"] == 1
     (child,) = server.all("tasks", parent=server.run_of(id)["id"])
     assert (child["state"], child["reason"]) == ("held", "step")
-    post(server, f"/api/tasks/{child['id']}/resume")
+    server.post(f"/api/tasks/{child['id']}/resume")
     assert server.wait_task(child["id"])["state"] == "done"
 
 
@@ -278,7 +273,7 @@ def test_a_cancelled_run_that_is_held_before_an_execution_ends_at_once(server: S
     set_breakpoint(server, "work", at="before:run")
     id = server.send("work", n=1)
     run = server.wait_run(id, {"held"})["id"]
-    assert post(server, f"/api/runs/{run}/drop")["state"] == "cancelled"
+    assert server.post(f"/api/runs/{run}/drop")["state"] == "cancelled"
     assert [entry["state"] for entry in server.entries(run)] == ["cancelled"]
     assert started(server) == []
 
@@ -288,17 +283,16 @@ def test_a_retried_run_that_is_held_before_an_entry_comes_to_it_again(server: Se
     id = server.send("work", n=1)
     run = server.wait_run(id, {"held"})["id"]
     server.request("DELETE", f"/api/breakpoints/{name}")
-    post(server, f"/api/runs/{run}/retry")
+    server.post(f"/api/runs/{run}/retry")
     assert server.wait_task(id)["state"] == "done"
     assert started(server) == ["1"]
 
 
 def test_a_held_call_can_be_answered(server: Server) -> None:
-    server.rule("caller", 'on = "caller"\ndef main():\n    return call("nobody", x=1) + 1\n')
-    eventually(lambda: "caller" in {rule["rule"] for rule in server.get("/api/rules")["items"]}, "the rule")
+    server.drop_in(caller='on = "caller"\ndef main():\n    return call("nobody", x=1) + 1\n')
     id = server.send("caller")
     callee = eventually(lambda: server.all("tasks", name="nobody", state="held"), "held callee")[0]
-    post(server, f"/api/tasks/{callee['id']}/answer", result=41)
+    server.post(f"/api/tasks/{callee['id']}/answer", result=41)
     assert server.wait_run(id, {"done"})["value"] == 42
     assert server.task(callee["id"])["state"] == "dropped"
 
@@ -369,18 +363,18 @@ def test_in_bulk_with_a_dry_run_and_once_for_a_request(server: Server) -> None:
     for id in ids:
         server.wait_task(id, {"held"})
     where = {"name": "work", "reason": f"breakpoint:{name}"}
-    assert post(server, "/api/bulk/resume", dry_run=True, **where) == {"matched": 20, "changed": 0, "failed": []}
+    assert server.post("/api/bulk/resume", dry_run=True, **where) == {"matched": 20, "changed": 0, "failed": []}
     assert len(server.all("tasks", state="held")) == 20
-    first = post(server, "/api/bulk/drop", request_id="r-1", who="ann", **where)
+    first = server.post("/api/bulk/drop", request_id="r-1", who="ann", **where)
     assert first == {"matched": 20, "changed": 20, "failed": []}
     again = server.send("work", n=99)
     server.wait_task(again, {"held"})
-    assert post(server, "/api/bulk/drop", request_id="r-1", who="ann", **where) == first
+    assert server.post("/api/bulk/drop", request_id="r-1", who="ann", **where) == first
     assert server.task(again)["state"] == "held", "the repeated request does nothing more"
 
 
 def test_a_pattern_is_refused_where_the_name_of_tasks_is_meant(server: Server) -> None:
-    for ask in (lambda: post(server, "/api/bulk/resume", name="wo*"), lambda: server.get("/api/tasks?name=wo*")):
+    for ask in (lambda: server.post("/api/bulk/resume", name="wo*"), lambda: server.get("/api/tasks?name=wo*")):
         with pytest.raises(Problem, match="is a pattern"):
             ask()
 
@@ -391,11 +385,11 @@ def test_in_bulk_without_a_filter_it_has_to_be_said_that_all_is_meant(server: Se
     server.wait_task(id, {"held"})
     for body in ({}, {"dry_run": True}, {"all": False}, {"all": True, "name": "work"}, {"name": None}):
         with pytest.raises(Problem, match='"all": true') as problem:
-            post(server, "/api/bulk/drop", **body)
+            server.post("/api/bulk/drop", **body)
         assert problem.value.status == 400
     assert server.task(id)["state"] == "held"
-    assert post(server, "/api/bulk/drop", all=True, dry_run=True)["matched"] == 1
-    assert post(server, "/api/bulk/drop", all=True)["changed"] == 1
+    assert server.post("/api/bulk/drop", all=True, dry_run=True)["matched"] == 1
+    assert server.post("/api/bulk/drop", all=True)["changed"] == 1
 
 
 def test_a_repeated_request_changes_nothing_more(server: Server) -> None:
@@ -403,15 +397,14 @@ def test_a_repeated_request_changes_nothing_more(server: Server) -> None:
     id = server.send("work", n=1)
     server.wait_task(id, {"held"})
     set_breakpoint(server, "work", name="two")
-    post(server, f"/api/tasks/{id}/resume", request_id="x")
+    server.post(f"/api/tasks/{id}/resume", request_id="x")
     eventually(lambda: held_by(server, id, "breakpoint:two"), "held again")
-    post(server, f"/api/tasks/{id}/resume", request_id="x")
+    server.post(f"/api/tasks/{id}/resume", request_id="x")
     assert held_by(server, id, "breakpoint:two")
 
 
 def test_each_task_committed_after_a_breakpoint_was_set_is_caught_while_500_flow(server: Server) -> None:
-    server.rule("flow", 'on = "flow"\ndef main(n):\n    if n > 0:\n        emit("flow", n=n - 1)\n')
-    eventually(lambda: "flow" in {rule["rule"] for rule in server.get("/api/rules")["items"]}, "the rule")
+    server.drop_in(flow='on = "flow"\ndef main(n):\n    if n > 0:\n        emit("flow", n=n - 1)\n')
     stop = threading.Event()
     sent: list[str] = []
 
@@ -445,10 +438,10 @@ def test_a_preview_says_what_it_would_have_caught_and_holds_nothing(server: Serv
     ids = [server.send("work", n=n) for n in range(4)]
     for id in ids:
         server.wait_task(id)
-    found = post(server, "/api/breakpoints/preview", on=["work"], when='task["n"] >= 2')
+    found = server.post("/api/breakpoints/preview", on=["work"], when='task["n"] >= 2')
     assert found["caught"] == 2
     assert {item["task"] for item in found["items"]} == set(ids[2:])
-    found = post(server, "/api/breakpoints/preview", on=["*"], at="before:emit", when='entry.args["data"]["n"] == 3')
+    found = server.post("/api/breakpoints/preview", on=["*"], at="before:emit", when='entry.args["data"]["n"] == 3')
     assert [item["task"] for item in found["items"]] == [ids[3]]
     assert server.get("/api/breakpoints")["items"] == []
 
@@ -511,17 +504,16 @@ def test_check_looks_at_the_files_of_breakpoints_too(server: Server) -> None:
 
 
 def test_a_run_that_is_told_to_hold_stops_at_its_next_entry_even_after_a_kill(server: Server) -> None:
-    server.rule("slow", 'on = "slow"\ndef main(n):\n    sleep(n)\n    emit("slept")\n    return 1\n')
-    eventually(lambda: any(one["rule"] == "slow" for one in server.get("/api/rules")["items"]), "active")
+    server.drop_in(slow='on = "slow"\ndef main(n):\n    sleep(n)\n    emit("slept")\n    return 1\n')
     run = server.wait_run(server.send("slow", n=4), {"waiting"})["id"]
-    post(server, f"/api/runs/{run}/hold", who="ada")
+    server.post(f"/api/runs/{run}/hold", who="ada")
     server.kill()
     server.start()
     held = eventually(lambda: next(iter(server.all("runs", state="held")), None), "held")
     assert (held["id"], reason(held)) == (run, "step")
     assert server.all("tasks", name="slept") == []
     with pytest.raises(Problem, match="held already"):
-        post(server, f"/api/runs/{run}/hold")
-    post(server, f"/api/runs/{run}/resume")
+        server.post(f"/api/runs/{run}/hold")
+    server.post(f"/api/runs/{run}/resume")
     eventually(lambda: server.get(f"/api/runs/{run}")["state"] == "done", "done")
     assert len(server.all("tasks", name="slept")) == 1

@@ -190,8 +190,7 @@ def test_a_client_that_reads_nothing_is_dropped_and_harms_nobody() -> None:
 def test_open_streams_end_when_the_server_stops(server: Server) -> None:
     followers = [Follower(server) for _ in range(3)]
     eventually(lambda: _metric(server) == 3, "all follow")
-    server.rule("wait", 'on = "wait"\ndef main():\n    log("here")\n    receive("never")\n')
-    eventually(lambda: any(one["rule"] == "wait" for one in server.get("/api/rules")["items"]), "a rule that waits")
+    server.drop_in(wait='on = "wait"\ndef main():\n    log("here")\n    receive("never")\n')
     run = server.wait_run(server.send("wait"), {"waiting"})["id"]
     lines = client_of(server).logs(run, follow=True)
     assert next(lines)["text"] == "here"

@@ -45,8 +45,7 @@ def server() -> Iterator[Server]:
 
 
 def drop_in(server: Server, name: str, metadata: str, *body: str) -> None:
-    server.rule(name, SLOW.format(name=name, metadata=metadata, body="\n    ".join(body)))
-    eventually(lambda: name in {rule["rule"] for rule in server.get("/api/rules")["items"] if rule["digest"]}, name)
+    server.drop_in(**{name: SLOW.format(name=name, metadata=metadata, body="\n    ".join(body))})
 
 
 def flaky(server: Server, name: str, succeeds: int) -> str:

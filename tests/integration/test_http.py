@@ -210,8 +210,7 @@ def test_pages_of_other_sites_and_rebound_names_are_refused(server: Server) -> N
 
 
 def test_logs_are_followed_until_the_run_ends(server: Server) -> None:
-    server.rule("slow", 'on = "slow"\ndef main(**k):\n    log("one")\n    sleep(0.5)\n    log("two")\n')
-    eventually(lambda: "slow" in {rule["rule"] for rule in server.get("/api/rules")["items"]}, "active")
+    server.drop_in(slow='on = "slow"\ndef main(**k):\n    log("one")\n    sleep(0.5)\n    log("two")\n')
     task = server.send("slow")
     run = server.wait_run(task, {"waiting"})["id"]
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
@@ -426,8 +425,7 @@ def test_counts_stay_true_through_failures_retries_and_releases(server: Server) 
         finally:
             store.close()
 
-    server.rule("sometimes", 'on = "sometimes"\ndef main(n):\n    fail("no") if n else None\n')
-    eventually(lambda: any(one["rule"] == "sometimes" for one in server.get("/api/rules")["items"]), "active")
+    server.drop_in(sometimes='on = "sometimes"\ndef main(n):\n    fail("no") if n else None\n')
     tasks = [server.send("sometimes", n=n % 2) for n in range(10)] + [server.send("nobody") for _ in range(3)]
     for task in tasks:
         server.wait_task(task)
@@ -446,8 +444,7 @@ def test_counts_stay_true_through_failures_retries_and_releases(server: Server) 
 
 
 def test_who_stops_following_a_log_leaves_nothing_behind(server: Server) -> None:
-    server.rule("patient", 'on = "patient"\ndef main():\n    log("here")\n    receive("never")\n')
-    eventually(lambda: any(one["rule"] == "patient" for one in server.get("/api/rules")["items"]), "active")
+    server.drop_in(patient='on = "patient"\ndef main():\n    log("here")\n    receive("never")\n')
     run = server.wait_run(server.send("patient"), {"waiting"})["id"]
     for _ in range(5):
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)

@@ -61,8 +61,9 @@ def install(server: Server) -> Path:
 
 def value_of(server: Server, name: str, body: str) -> object:
     """What a rule with this body returns."""
-    server.rule(name, f'on = "{name}"\ndef main(**k):\n' + "".join(f"    {line}\n" for line in body.splitlines()))
-    eventually(lambda: name in {rule["rule"] for rule in server.get("/api/rules")["items"]}, f"{name} active")
+    server.drop_in(
+        **{name: f'on = "{name}"\ndef main(**k):\n' + "".join(f"    {line}\n" for line in body.splitlines())}
+    )
     task = server.send(name)
     server.wait_task(task)
     run = server.run_of(task)

@@ -18,17 +18,6 @@ def server() -> Iterator[Server]:
         yield server
 
 
-def drop_in(server: Server, **rules: str) -> None:
-    """Write rules, each under its own name, and wait until they are active."""
-    for name, text in rules.items():
-        server.rule(name, text)
-    eventually(lambda: set(rules) <= _active(server), f"{set(rules)} active: {server.get('/api/rules')}")
-
-
-def _active(server: Server) -> set[str]:
-    return {rule["rule"] for rule in server.get("/api/rules")["items"] if rule["digest"]}
-
-
 def ran(server: Server, task: str) -> list[str]:
     """The rules that have run a task, in the order in which they were started."""
     server.wait_task(task)
@@ -36,8 +25,7 @@ def ran(server: Server, task: str) -> list[str]:
 
 
 def test_patterns_match_segments(server: Server) -> None:
-    drop_in(
-        server,
+    server.drop_in(
         p_one='on = "pat.*.end"\ndef main(**k): pass\n',
         p_any='on = "pat.**"\ndef main(**k): pass\n',
         p_two='on = ["pat.x.end", "pat.y.end"]\ndef main(**k): pass\n',
@@ -49,8 +37,7 @@ def test_patterns_match_segments(server: Server) -> None:
 
 
 def test_priority_orders_and_final_leaves_out_those_below(server: Server) -> None:
-    drop_in(
-        server,
+    server.drop_in(
         q_low='on = "prio"\npriority = -1\ndef main(**k): pass\n',
         q_mid='on = "prio"\nfinal = True\nwhen = lambda task: task["stop"]\ndef main(**k): pass\n',
         q_high='on = "prio"\npriority = 5\ndef main(**k): pass\n',
@@ -62,8 +49,7 @@ def test_priority_orders_and_final_leaves_out_those_below(server: Server) -> Non
 
 
 def test_a_fallback_runs_only_where_nothing_else_matches_and_sees_why(server: Server) -> None:
-    drop_in(
-        server,
+    server.drop_in(
         f_big='on = "fall"\nwhen = lambda task: task["size"] > 10\ndef main(**k): pass\n',
         f_else='on = "fall"\nnomatch = True\ndef main(task): return task.reasons\n',
     )
@@ -107,14 +93,14 @@ nomatch = [("table.small", lambda t: t.name == "table.in", lambda t: {"id": t["n
 
 
 def test_tables_generate_tasks_and_never_match_what_they_generated_themselves(server: Server) -> None:
-    drop_in(server, table=TABLE)
+    server.drop_in(table=TABLE)
     big = server.send("table.in", n=2)
     assert ran(server, big) == ["table:table.copy"]
     children = {(task["name"], task["data"]["n"]) for task in server.all("tasks", root=big) if task["id"] != big}
     assert children == {("table.copy", 2), ("table.out", 0)}
     small = server.send("table.in", n=1)
     assert ran(server, small) == ["table:table.small"]
-    drop_in(server, selfish='rules = [("self.made", lambda t: t.name == "self.made", lambda t: {"n": t["n"] + 1})]\n')
+    server.drop_in(selfish='rules = [("self.made", lambda t: t.name == "self.made", lambda t: {"n": t["n"] + 1})]\n')
     first = server.send("self.made", n=0)
     server.wait_task(first)
     second = next(task for task in server.all("tasks", root=first) if task["id"] != first)
@@ -123,8 +109,7 @@ def test_tables_generate_tasks_and_never_match_what_they_generated_themselves(se
 
 
 def test_main_is_bound_by_name(server: Server) -> None:
-    drop_in(
-        server,
+    server.drop_in(
         b_all='on = "bind"\ndef main(size, unit="kB", **rest): return [size, unit, rest]\n',
         b_some='on = "bind"\ndef main(size): return size\n',
         b_task='on = "bind"\ndef main(task): return [task["odd-key"], task.name, task.id, task.hop, "size" in task]\n',
@@ -144,8 +129,7 @@ def test_main_is_bound_by_name(server: Server) -> None:
 
 
 def test_returned_tasks_are_generated_and_data_that_looks_like_one_is_not(server: Server) -> None:
-    drop_in(
-        server,
+    server.drop_in(
         r_tasks='on = "ret"\ndef main(**k): return [Task("ret.a", n=1), Task("ret.b", n=2)]\n',
         r_data='on = "ret"\ndef main(**k): return {"task": "ret.c", "name": "ret.d"}\n',
         r_mixed='on = "ret"\ndef main(**k): return [Task("ret.e"), 1]\n',
@@ -157,8 +141,7 @@ def test_returned_tasks_are_generated_and_data_that_looks_like_one_is_not(server
 
 
 def test_a_slice_that_raises_takes_no_effect_and_fail_keeps_what_it_did(server: Server) -> None:
-    drop_in(
-        server,
+    server.drop_in(
         s_raise='on = "slice"\ndef main(**k):\n    emit("slice.lost")\n    log("kept")\n    [][1]\n',
         s_fail='on = "slice"\ndef main(**k):\n    emit("slice.kept")\n    fail("no stock")\n',
     )
@@ -176,8 +159,7 @@ def test_a_slice_that_raises_takes_no_effect_and_fail_keeps_what_it_did(server: 
 
 
 def test_calls_return_values_and_failures(server: Server) -> None:
-    drop_in(
-        server,
+    server.drop_in(
         c_caller="""
 on = "calls"
 def main(n):
@@ -197,19 +179,18 @@ def main(n):
 
 
 def test_a_call_that_nobody_answers_is_held_until_the_procedure_is_dropped_in(server: Server) -> None:
-    drop_in(server, u_caller='on = "asks"\ndef main(**k): return call("answer.me", n=1)\n')
+    server.drop_in(u_caller='on = "asks"\ndef main(**k): return call("answer.me", n=1)\n')
     task = server.send("asks")
     run = server.wait_run(task, {"waiting"})
     callee = eventually(lambda: server.all("tasks", name="answer.me", state="held"), "the callee is held")[0]
     assert callee["reason"] == "unresolved"
-    drop_in(server, u_answer='on = "answer.me"\ndef main(n): return n + 41\n')
+    server.drop_in(u_answer='on = "answer.me"\ndef main(n): return n + 41\n')
     assert server.wait_task(task)["state"] == "done"
     assert server.get(f"/api/runs/{run['id']}")["value"] == 42
 
 
 def test_emitted_tasks_can_be_waited_for(server: Server) -> None:
-    drop_in(
-        server,
+    server.drop_in(
         w_parent="""
 on = "family"
 def main(**k):
@@ -225,8 +206,7 @@ def main(**k):
 
 
 def test_wait_times_out_and_any_gives_the_first(server: Server) -> None:
-    drop_in(
-        server,
+    server.drop_in(
         t_wait="""
 on = "timing"
 def main(**k):
@@ -245,7 +225,7 @@ def main(**k):
 
 
 def test_hold_and_resume(server: Server) -> None:
-    drop_in(server, h_hold='on = "holding"\ndef main(**k):\n    hold("look at it")\n    return "went on"\n')
+    server.drop_in(h_hold='on = "holding"\ndef main(**k):\n    hold("look at it")\n    return "went on"\n')
     task = server.send("holding")
     run = server.wait_run(task, {"held"})
     assert run["reason"] == "hold: look at it"
@@ -257,7 +237,7 @@ def test_hold_and_resume(server: Server) -> None:
 
 
 def test_a_loop_of_tasks_is_held(server: Server) -> None:
-    drop_in(server, l_loop='on = "loop"\ndef main(n): emit("loop", n=n + 1)\n')
+    server.drop_in(l_loop='on = "loop"\ndef main(n): emit("loop", n=n + 1)\n')
     first = server.send("loop", n=0)
     held = eventually(lambda: server.all("tasks", root=first, state="held"), "the loop is held")[0]
     assert held["reason"] == "loop"
@@ -266,7 +246,7 @@ def test_a_loop_of_tasks_is_held(server: Server) -> None:
 
 def test_shared_code_is_imported_and_part_of_the_digest(server: Server) -> None:
     server.rule("lib/units", 'SCALE = {"kB": 1000}\ndef to_bytes(n, unit): return n * SCALE[unit]\n')
-    drop_in(server, i_lib='from lib.units import to_bytes\non = "units"\ndef main(n): return to_bytes(n, "kB")\n')
+    server.drop_in(i_lib='from lib.units import to_bytes\non = "units"\ndef main(n): return to_bytes(n, "kB")\n')
     task = server.send("units", n=3)
     server.wait_task(task)
     first = server.run_of(task)
@@ -282,7 +262,7 @@ def test_shared_code_is_imported_and_part_of_the_digest(server: Server) -> None:
 
 
 def test_a_saved_file_is_active_soon_and_a_broken_one_leaves_the_previous_version(server: Server) -> None:
-    drop_in(server, hot='on = "hot"\ndef main(**k): return 1\n')
+    server.drop_in(hot='on = "hot"\ndef main(**k): return 1\n')
 
     def value() -> object:
         task = server.send("hot")
@@ -304,7 +284,7 @@ def test_a_saved_file_is_active_soon_and_a_broken_one_leaves_the_previous_versio
     assert problem.startswith("rules/hot.py:3:5: SR")
     assert "^" in problem
     assert value() == 2
-    drop_in(server, neighbour='on = "neighbour"\ndef main(**k): return "fine"\n')
+    server.drop_in(neighbour='on = "neighbour"\ndef main(**k): return "fine"\n')
     assert ran(server, server.send("neighbour")) == ["neighbour"]
     (server.folder / "rules" / "hot.py").unlink()
     eventually(lambda: server.wait_task(server.send("hot"))["state"] == "unmatched", "the deleted rule is inactive")

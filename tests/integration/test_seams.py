@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -40,21 +39,12 @@ def server(shared: Server) -> Iterator[Server]:
         shared.request("DELETE", f"/api/breakpoints/{one['name']}")
 
 
-def post(server: Server, path: str, **body: Any) -> Any:
-    return server.request("POST", path, json.dumps(body).encode())
-
-
 def hold_at(server: Server, on: str, at: str = "task", **more: Any) -> str:
-    return str(post(server, "/api/breakpoints", on=[on], at=at, **more)["name"])
-
-
-def rule(server: Server, name: str, text: str) -> None:
-    server.rule(name, text)
-    eventually(lambda: name in {one["rule"] for one in server.get("/api/rules")["items"]}, f"the rule {name}")
+    return str(server.post("/api/breakpoints", on=[on], at=at, **more)["name"])
 
 
 def go_on(server: Server, id: str, verb: str = "resume", **body: Any) -> None:
-    post(server, f"/api/{'runs' if id.startswith('r') else 'tasks'}/{id}/{verb}", **body)
+    server.post(f"/api/{'runs' if id.startswith('r') else 'tasks'}/{id}/{verb}", **body)
 
 
 def stops(server: Server, task: str, verb: str = "resume", most: int = 12) -> list[str]:
@@ -72,7 +62,7 @@ def stops(server: Server, task: str, verb: str = "resume", most: int = 12) -> li
 
 
 def test_a_task_that_two_resume_at_once_has_one_run(server: Server) -> None:
-    rule(server, "once", 'on = "once"\ndef main(n):\n    emit("one.more", n=n)\n')
+    server.drop_in(once='on = "once"\ndef main(n):\n    emit("one.more", n=n)\n')
     hold_at(server, "once")
     ids = server.send_many([{"name": "once", "data": {"n": n}} for n in range(60)])
     for id in ids:
@@ -95,7 +85,7 @@ def test_a_task_that_two_resume_at_once_has_one_run(server: Server) -> None:
 
 
 def test_a_task_that_is_dropped_and_resumed_at_once_is_one_of_both(server: Server) -> None:
-    rule(server, "both", 'on = "both"\ndef main(n):\n    emit("one.more", n=n)\n')
+    server.drop_in(both='on = "both"\ndef main(n):\n    emit("one.more", n=n)\n')
     hold_at(server, "both")
     ids = server.send_many([{"name": "both", "data": {"n": n}} for n in range(60)])
     for id in ids:
@@ -135,7 +125,7 @@ def main():
     sleep(0.01)
     return load("a")
 """
-    rule(server, "steps", text)
+    server.drop_in(steps=text)
     hold_at(server, "steps")
     id = server.send("steps")
     server.wait_task(id, {"held"})
@@ -152,11 +142,9 @@ PLACES = ["load", "save", "emit", "run", "wait", "sleep", "sleep_until", "receiv
 )
 def test_every_place_holds_once(server: Server, at: str) -> None:
     server.request("PUT", "/api/variables/colour", b'{"value": "red"}')
-    rule(server, "proc", 'on = "proc"\ndef main(x):\n    return x\n')
-    rule(
-        server,
-        "places",
-        f"""on = "places"
+    server.drop_in(proc='on = "proc"\ndef main(x):\n    return x\n')
+    server.drop_in(
+        places=f"""on = "places"
 def main():
     save("a", 1)
     c = load("colour")
@@ -199,7 +187,7 @@ def test_a_place_where_nothing_would_ever_stop_is_refused(server: Server, at: st
 def test_what_a_load_gives_is_held_before_the_script_gets_it_and_can_be_another_value(server: Server) -> None:
     server.request("PUT", "/api/variables/colour", b'{"value": "red"}')
     text = 'on = "paint"\ndef main():\n    save("a", 1)\n    c = load("colour")\n    emit("leaf", c=c)\n    return c\n'
-    rule(server, "paint", text)
+    server.drop_in(paint=text)
     hold_at(server, "paint", "after:load", when='entry.result == "red"', name="reds")
     id = server.send("paint")
     run = server.wait_run(id, {"held"})
@@ -213,7 +201,7 @@ def test_what_a_load_gives_is_held_before_the_script_gets_it_and_can_be_another_
 
 
 def test_a_second_breakpoint_holds_an_entry_that_the_first_has_let_go_on(server: Server) -> None:
-    rule(server, "two", 'on = "two"\ndef main():\n    emit("leaf", n=1)\n    return 1\n')
+    server.drop_in(two='on = "two"\ndef main():\n    emit("leaf", n=1)\n    return 1\n')
     hold_at(server, "two", "before:emit", name="first")
     id = server.send("two")
     run = server.wait_run(id, {"held"})["id"]
@@ -229,13 +217,13 @@ def test_a_second_breakpoint_holds_an_entry_that_the_first_has_let_go_on(server:
 
 
 def test_a_request_that_is_repeated_while_it_is_carried_out_is_carried_out_once(server: Server) -> None:
-    rule(server, "forked", 'on = "forked"\ndef main():\n    sleep(0.01)\n    emit("leaf", n=1)\n')
+    server.drop_in(forked='on = "forked"\ndef main():\n    sleep(0.01)\n    emit("leaf", n=1)\n')
     id = server.send("forked")
     server.wait_task(id)
     run = server.run_of(id)["id"]
     with ThreadPoolExecutor(8) as pool:
         forks = [
-            pool.submit(post, server, f"/api/runs/{run}/fork", seq=2, result=None, request_id="f") for _ in range(8)
+            pool.submit(server.post, f"/api/runs/{run}/fork", seq=2, result=None, request_id="f") for _ in range(8)
         ]
     assert len({fork.result()["id"] for fork in forks}) == 1
     assert len(server.all("runs", task=id)) == 2
@@ -244,7 +232,7 @@ def test_a_request_that_is_repeated_while_it_is_carried_out_is_carried_out_once(
 @pytest.mark.parametrize("at", ["before:receive", "after:receive"])
 def test_an_answer_to_receive_is_a_task_and_the_one_that_was_taken_stays_taken(server: Server, at: str) -> None:
     text = 'on = "answered"\ndef main():\n    return [receive("an.in")["n"] for _ in range(2)]\n'
-    rule(server, "answered", text)
+    server.drop_in(answered=text)
     name = hold_at(server, "answered", at)
     id = server.send("answered")
     for n in (1, 2, 3):
@@ -263,10 +251,8 @@ def test_an_answer_to_receive_is_a_task_and_the_one_that_was_taken_stays_taken(s
 
 
 def test_a_call_that_somebody_answers_leaves_no_callee_behind(server: Server) -> None:
-    rule(
-        server,
-        "narrow",
-        'on = "narrow"\nlimit = {"max": 1}\ndef main(n):\n    return call("narrow", n=n - 1) if n else 0\n',
+    server.drop_in(
+        narrow='on = "narrow"\nlimit = {"max": 1}\ndef main(n):\n    return call("narrow", n=n - 1) if n else 0\n',
     )
     id = server.send("narrow", n=1)
     run = server.wait_run(id, {"held"})
@@ -278,7 +264,7 @@ def test_a_call_that_somebody_answers_leaves_no_callee_behind(server: Server) ->
 
 
 def test_a_task_that_is_cancelled_while_it_is_matched_is_cancelled_or_was_matched_before(server: Server) -> None:
-    rule(server, "quick", 'on = "quick"\ndef main(n):\n    emit("leaf", n=n)\n    sleep(0.01)\n')
+    server.drop_in(quick='on = "quick"\ndef main(n):\n    emit("leaf", n=n)\n    sleep(0.01)\n')
     cancelled: dict[str, bool] = {}
 
     def send(n: int) -> None:
@@ -308,7 +294,7 @@ def main():
     both = wait(a, b)
     return [first.output, sorted([str(one.output) for one in both])]
 """
-    rule(server, "known", text)
+    server.drop_in(known=text)
     hold_at(server, "known", "after:run")
     id = server.send("known")
     run = server.wait_run(id, {"held"})["id"]
@@ -323,9 +309,8 @@ def main():
 
 
 def test_a_breakpoint_holds_what_a_declarative_rule_calls_and_what_jobs_start(server: Server) -> None:
-    rule(server, "proc2", 'on = "proc2"\ndef main(n):\n    return n + 1\n')
-    server.rule("said.yaml", "on: said\ncall: proc2\ndata:\n  n: {type: data, name: n}\nthen: leaf\n")
-    eventually(lambda: "said" in {one["rule"] for one in server.get("/api/rules")["items"]}, "the rule")
+    server.drop_in(proc2='on = "proc2"\ndef main(n):\n    return n + 1\n')
+    server.drop_in(**{"said.yaml": "on: said\ncall: proc2\ndata:\n  n: {type: data, name: n}\nthen: leaf\n"})
     for at in ("before:call", "after:call"):
         hold_at(server, "said", at)
     id = server.send("said", n=1)
@@ -335,7 +320,7 @@ def test_a_breakpoint_holds_what_a_declarative_rule_calls_and_what_jobs_start(se
 
     body = {"host": "local", "image": server.program, "args": [str(server.record), "3"]}  # type: ignore[attr-defined]
     jobs = ", ".join(f"Job('Process', {body | {'name': name}!r})" for name in ("a", "b"))
-    rule(server, "jobs", f'on = "jobs"\ndef main():\n    return [{jobs}]\n')
+    server.drop_in(jobs=f'on = "jobs"\ndef main():\n    return [{jobs}]\n')
     hold_at(server, "jobs", "before:run")
     id = server.send("jobs")
     assert stops(server, id) == ["1:run", "2:run", "done"]
@@ -343,7 +328,7 @@ def test_a_breakpoint_holds_what_a_declarative_rule_calls_and_what_jobs_start(se
 
 def test_a_held_run_keeps_its_slot_and_its_time_and_makes_way_where_the_oldest_does(server: Server) -> None:
     body = 'def main(n):\n    save("x", n)\n    emit("leaf", n=n)\n    sleep(0.01)\n    return n\n'
-    rule(server, "oldest", f'on = "oldest"\nlimit = {{"max": 1, "full": "cancel_oldest"}}\n{body}')
+    server.drop_in(oldest=f'on = "oldest"\nlimit = {{"max": 1, "full": "cancel_oldest"}}\n{body}')
     hold_at(server, "oldest", "before:emit")
     first = server.send("oldest", n=1)
     server.wait_run(first, {"held"})
@@ -351,7 +336,7 @@ def test_a_held_run_keeps_its_slot_and_its_time_and_makes_way_where_the_oldest_d
     assert server.wait_task(first)["state"] == "cancelled"
     assert stops(server, second, "step") == ["2:emit", "3:sleep", "done"]
 
-    rule(server, "queue", f'on = "queue"\nlimit = {{"max": 1}}\ntimeout = 0.5\n{body}')
+    server.drop_in(queue=f'on = "queue"\nlimit = {{"max": 1}}\ntimeout = 0.5\n{body}')
     hold_at(server, "queue", "before:emit")
     first, second = server.send("queue", n=1), server.send("queue", n=2)
     server.wait_run(first, {"held"})
@@ -364,14 +349,14 @@ def test_a_held_run_keeps_its_slot_and_its_time_and_makes_way_where_the_oldest_d
 
 
 def test_a_rule_that_is_edited_while_breakpoints_are_asked_about_it_is_cut_by_what_it_does_now(server: Server) -> None:
-    rule(server, "edited", 'on = "edited"\ndef main():\n    for n in range(40):\n        emit("leaf", n=n)\n')
+    server.drop_in(edited='on = "edited"\ndef main():\n    for n in range(40):\n        emit("leaf", n=n)\n')
     hold_at(server, "edited", "before:emit", when='entry.args["data"]["n"] == 39')
     ids = server.send_many([{"name": "edited", "data": {}} for _ in range(120)])
     server.rule("edited", 'on = "edited"\ndef main():\n    emit("leaf", n=1)\n')
     states = [server.wait_run(id, {"held", "done"}) for id in ids]
     held, done = ({run["digest"] for run in states if run["state"] == state} for state in ("held", "done"))
     assert not held & done
-    post(server, "/api/bulk/drop", name="edited")
+    server.post("/api/bulk/drop", name="edited")
 
 
 def test_a_run_that_is_retried_in_the_moment_in_which_it_fails_goes_on_once(server: Server) -> None:
@@ -385,7 +370,7 @@ def main():
     sleep(0.01)
     emit("leaf", n=2)
 """
-    rule(server, "failing", text)
+    server.drop_in(failing=text)
     ids = server.send_many([{"name": "failing", "data": {}} for _ in range(16)])
     runs = [server.wait_run(id, {"failed"})["id"] for id in ids]
     end = time.monotonic() + 2

@@ -61,9 +61,7 @@ def put(server: Server, name: str, value: str) -> None:
 def rule(server: Server, name: str, main: str) -> str:
     """Make a rule whose `main` has this body active, and send its task."""
     body = "\n".join(f"    {line}" for line in main.strip().splitlines())
-    server.rule(name, f'on = "{name}"\ndef main():\n{body}\n')
-    active = lambda: name in {one["rule"] for one in server.get("/api/rules")["items"] if one["digest"]}  # noqa: E731
-    eventually(active, f"{name} is active: {server.get('/api/rules')}")
+    server.drop_in(**{name: f'on = "{name}"\ndef main():\n{body}\n'})
     return server.send(name)
 
 

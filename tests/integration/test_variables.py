@@ -70,9 +70,7 @@ def server() -> Iterator[Server]:
 def run_of(server: Server, name: str, main: str, **data: Any) -> dict[str, Any]:
     """The ended run of a rule whose `main` has this body."""
     body = "\n".join(f"    {line}" for line in main.strip().splitlines())
-    server.rule(name, f'on = "{name}"\ndef main(**data):\n{body}\n')
-    active = lambda: name in {rule["rule"] for rule in server.get("/api/rules")["items"] if rule["digest"]}  # noqa: E731
-    eventually(active, f"{name} is active: {server.get('/api/rules')}")
+    server.drop_in(**{name: f'on = "{name}"\ndef main(**data):\n{body}\n'})
     task = server.send(name, **data)
     server.wait_task(task)
     return server.run_of(task)
@@ -161,8 +159,7 @@ hold("look")
 return load("later")
 """
     body = "\n".join(f"    {line}" for line in main.strip().splitlines())
-    server.rule("caught", f'on = "caught"\ndef main():\n{body}\n')
-    eventually(lambda: "caught" in {r["rule"] for r in server.get("/api/rules")["items"]}, "active")
+    server.drop_in(caught=f'on = "caught"\ndef main():\n{body}\n')
     task = server.send("caught")
     run = eventually(lambda: server.all("runs", task=task, state="held"), "it is held")[0]
     assert [entry["state"] for entry in server.entries(run["id"])] == ["failed", "pending"]

@@ -29,16 +29,6 @@ def server() -> Iterator[Server]:
         yield server
 
 
-def drop_in(server: Server, **rules: str) -> None:
-    for name, text in rules.items():
-        server.rule(name, text)
-    eventually(lambda: set(rules) <= _active(server), f"{set(rules)} active: {server.get('/api/rules')}")
-
-
-def _active(server: Server) -> set[str]:
-    return {rule["rule"] for rule in server.get("/api/rules")["items"] if rule["digest"]}
-
-
 def value(server: Server, task: str, rule: str | None = None) -> Any:
     run = server.wait_run(task, {"done", "failed"}, rule)
     assert run["state"] == "done", run
@@ -53,7 +43,7 @@ def asleep(server: Server, task: str, rule: str | None = None) -> dict[str, Any]
 
 
 def test_a_run_receives_the_task_whose_fields_are_equal_and_no_other(server: Server) -> None:
-    drop_in(server, pay=PAY)
+    server.drop_in(pay=PAY)
     first, second = server.send("order.placed", order=1), server.send("order.placed", order=2)
     run = asleep(server, first)
     assert (run["reason"], run["exit"][:11]) == ("receive", "the arrival")
@@ -68,8 +58,7 @@ def test_a_run_receives_the_task_whose_fields_are_equal_and_no_other(server: Ser
 def test_what_has_arrived_before_the_run_came_to_wait_is_received_and_what_came_before_it_is_not(
     server: Server,
 ) -> None:
-    drop_in(
-        server,
+    server.drop_in(
         late="""
 on = "late.start"
 
@@ -92,8 +81,7 @@ def main(**k):
 
 
 def test_each_task_is_received_once_a_run_in_the_order_of_arrival(server: Server) -> None:
-    drop_in(
-        server,
+    server.drop_in(
         many='on = "many.start"\ndef main(count):\n    return [receive("many.item")["n"] for _ in range(count)]\n',
         twice='on = "many.start"\ndef main(count):\n'
         '    return [receive(["many.item", "many.*"])["n"] for _ in range(count)]\n',
@@ -107,8 +95,7 @@ def test_each_task_is_received_once_a_run_in_the_order_of_arrival(server: Server
 
 
 def test_fields_are_equal_as_json_is(server: Server) -> None:
-    drop_in(
-        server,
+    server.drop_in(
         equal="""
 on = "equal.start"
 
@@ -131,8 +118,7 @@ def main(match):
 
 
 def test_a_held_task_is_received_when_it_is_released_and_a_dropped_one_never(server: Server) -> None:
-    drop_in(
-        server,
+    server.drop_in(
         loops='on = "turn"\ndef main(n): emit("turn", n=n + 1)\n',
         waits='on = "turns.start"\ndef main(**k): return receive("turn", {"n": 101})["n"]\n',
     )
@@ -148,8 +134,7 @@ def test_a_held_task_is_received_when_it_is_released_and_a_dropped_one_never(ser
 
 
 def test_receive_says_what_is_wrong_with_its_arguments(server: Server) -> None:
-    drop_in(
-        server,
+    server.drop_in(
         wrong="""
 on = "wrong.start"
 
@@ -169,7 +154,7 @@ def main(**k):
 
 
 def test_a_run_that_failed_by_a_timeout_waits_anew_when_it_is_retried(server: Server) -> None:
-    drop_in(server, pay=PAY)
+    server.drop_in(pay=PAY)
     task = server.send("order.placed", order=77, timeout=0.2)
     run = server.wait_run(task, {"failed"})
     assert (run["error"]["type"], run["error"]["line"]) == ("TimeoutError", 6)
@@ -183,8 +168,7 @@ def test_a_run_that_failed_by_a_timeout_waits_anew_when_it_is_retried(server: Se
 
 
 def test_sleep_until_ends_at_its_time_and_at_once_where_that_has_passed(server: Server) -> None:
-    drop_in(
-        server,
+    server.drop_in(
         until="""
 from datetime import datetime, timedelta, timezone
 on = "until.start"
@@ -228,7 +212,7 @@ TREE = {
 
 
 def test_a_tree_is_waited_for_to_its_last_leaf_and_one_that_failed_is_named(server: Server) -> None:
-    drop_in(server, **TREE)
+    server.drop_in(**TREE)
     task = server.send("tree.start", depth=4)
     assert value(server, task) == ["done", 4, "done", 4, None]
     run = server.run_of(task)
@@ -241,8 +225,7 @@ def test_a_tree_is_waited_for_to_its_last_leaf_and_one_that_failed_is_named(serv
 
 
 def test_a_tree_that_grows_later_is_waited_for_and_a_timeout_or_any_ends_the_wait(server: Server) -> None:
-    drop_in(
-        server,
+    server.drop_in(
         grower="""
 on = "grow.start"
 
