@@ -126,10 +126,12 @@ def tally(generated: Iterable[Generated], ran: Iterable[Ran], names: Names) -> T
         else:
             _add(cell.durations, run.duration)
     for one in generated:
-        key = (one.rule, names(one.rule, one.task), one.via)
-        edge = edges.get(key)
+        edge = edges.get((one.rule, one.task, one.via))  # there is none under a name that is not told apart
         if edge is None:
-            edge = edges[key] = SeenEdge(*key, first=one.at, last=one.at)
+            key = (one.rule, names(one.rule, one.task), one.via)
+            edge = edges.get(key)
+            if edge is None:
+                edge = edges[key] = SeenEdge(*key, first=one.at, last=one.at)
         edge.count += 1
         if one.at > edge.last:
             edge.last = one.at
@@ -192,7 +194,7 @@ def quantile(classes: Mapping[int, int], share: float, over: int = 0) -> int | N
 
 
 def _add(classes: dict[int, int], micros: int) -> None:
-    number = class_of(micros)
+    number = class_of(micros) if micros > MILLISECOND else 0
     classes[number] = classes.get(number, 0) + 1
 
 

@@ -11,7 +11,7 @@ import msgspec
 from scriptrules.model import TASK_FINAL, Task, TaskState
 from scriptrules.store._sqlite_arrivals import Arrivals
 from scriptrules.store._sqlite_events import EventLog
-from scriptrules.store._sqlite_queries import QUERIES
+from scriptrules.store._sqlite_queries import QUERIES, insert
 from scriptrules.store._sqlite_rows import run_row, task_row
 from scriptrules.store._sqlite_sightings import Sightings
 from scriptrules.store._sqlite_trees import Awaited, grow
@@ -45,8 +45,7 @@ def ingest_tasks(
 
 
 def _insert_tasks(connection: sqlite3.Connection, tasks: list[Task], arrivals: Arrivals) -> None:
-    rows = ((*task_row(task), arrivals.place(connection, task)) for task in tasks)
-    connection.executemany(QUERIES["insert_tasks"], rows)
+    insert(connection, "insert_tasks", [(*task_row(task), arrivals.place(connection, task)) for task in tasks])
     arrivals.save(connection)
 
 
@@ -63,9 +62,9 @@ def apply_change(
     if change.tasks:
         _insert_tasks(connection, change.tasks, arrivals)
     if change.runs:
-        many(QUERIES["put_runs"], map(run_row, change.runs))
+        insert(connection, "put_runs", [run_row(run) for run in change.runs])
     if change.journal:
-        many(QUERIES["append_journal"], change.journal)
+        insert(connection, "append_journal", change.journal)
     if change.logs:
         many(QUERIES["append_logs"], ((run, *msgspec.structs.astuple(line)) for run, line in change.logs))
     if change.wakes:

@@ -7,14 +7,16 @@ about is looked up by who reads it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from operator import itemgetter
 
 from scriptrules.model import TASK_FINAL, Task, TaskState
 from scriptrules.store.protocol import Change
 
 EVENTS_KEPT = 1_000_000  # transitions; whoever is further behind has to begin anew
 _CALLED = {"t": "task.", "": ""}  # by the letter that an id begins with; others are runs
+_letter = itemgetter(slice(1))
 Written = tuple[str, str, int, str | None]  # the fields of a `Transition`
 Ended = tuple[str, str, str | None]  # a task, its state, its reason
 
@@ -58,7 +60,8 @@ def left_by(change: Change) -> list[str]:
     return list(dict.fromkeys(chain((id for id, _ in change.reopened), released)))
 
 
-def count(transitions: Iterable[Written]) -> dict[str, int]:
+def count(transitions: Sequence[Written]) -> dict[str, int]:
     """How many there are of each, by what it is called: "task.done", "run.held", "rules.changed"."""
-    kinds = Counter((id[:1], state) for id, state, _, _ in transitions)
+    letters, states = map(_letter, map(itemgetter(0), transitions)), map(itemgetter(1), transitions)
+    kinds = Counter(zip(letters, states, strict=True))
     return {_CALLED.get(letter, "run.") + state: number for (letter, state), number in kinds.items()}

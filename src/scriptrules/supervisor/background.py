@@ -71,12 +71,12 @@ class Observers:
         self._hook = plugins.hook
         self._store = store
         self._background = background
-        self._tasks = bool(self._hook.scriptrules_task_changed.get_hookimpls())
+        self.of_tasks = bool(self._hook.scriptrules_task_changed.get_hookimpls())
         self._runs = bool(self._hook.scriptrules_run_changed.get_hookimpls())
 
     def task(self, task: Task) -> None:
         """A task has moved."""
-        if self._tasks:
+        if self.of_tasks:
             self._call(self._hook.scriptrules_task_changed, task=task)
 
     def run(self, run: Run) -> None:
@@ -86,7 +86,7 @@ class Observers:
 
     def ended(self, ids: list[str]) -> None:
         """Tasks have ended with the last of their runs."""
-        if self._tasks and ids:
+        if self.of_tasks and ids:
             self._background.spawn(self._read_ended(ids))
 
     async def _read_ended(self, ids: list[str]) -> None:

@@ -242,9 +242,14 @@ class Breakpoints:
         """Those that may hold a run of a task before it gets the result of a function."""
         return self._among(f"after:{function}", task)
 
+    @property
+    def may_cut(self) -> bool:
+        """Whether any slice may have to be cut."""
+        return self._cuts or bool(self.stepping)
+
     def concern(self, task: Task, piece: wire.Slice, run: str | None = None) -> bool:
         """Whether a slice may have to be cut; one that is not over yet is asked about when it is."""
-        if (not self._cuts and not self.stepping) or piece.end == "load":
+        if not self.may_cut or piece.end == "load":
             return False
         if run in self.stepping or task.id in self.stepping:
             return True

@@ -107,9 +107,12 @@ def end_main(decision: Decision, known: Sequence[Entry], value: bytes | None, er
 
 def _nobody_waited(entries: Sequence[Entry]) -> Failure | None:
     """The failure of an execution that nobody waited for, which fails the run."""
+    failed = [entry for entry in entries if entry.state is EntryState.FAILED and entry.name == "run"]
+    if not failed:
+        return None
     waited = {seq for entry in entries if entry.name == "wait" for seq in wait_args(entry.args).what}
-    for entry in entries:
-        if entry.state is EntryState.FAILED and entry.seq not in waited and entry.name == "run":
+    for entry in failed:
+        if entry.seq not in waited:
             result = msgspec.json.decode(entry.result) if entry.result else {}
             reason = entry.error.message if entry.error else result.get("reason")
             name = run_args(entry.args).name

@@ -257,6 +257,8 @@ class Matcher:
 
     def _may_be_cut(self, passage: Passage, taken: wire.Taken) -> bool:
         """Whether breakpoints have to be asked about the first slices of a task."""
+        if not self._breakpoints.may_cut:
+            return False
         return passage.cuts_judged != self._breakpoints.version and any(
             started.slice is not None and self._breakpoints.concern(passage.task, started.slice)
             for started in taken.runs
@@ -281,7 +283,8 @@ class Matcher:
         self._leave(task)
         for live, decision in lives:
             self._driver.carry_out(live, decision)
-        self._observers.task(replace(task, state=move.state, since=move.since, reason=move.reason))
+        if self._observers.of_tasks:
+            self._observers.task(replace(task, state=move.state, since=move.since, reason=move.reason))
         for live, _ in lives:
             self._observers.run(live.run)
         if self._behind:

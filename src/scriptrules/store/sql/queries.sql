@@ -1,5 +1,6 @@
 -- name: insert_tasks
-INSERT INTO tasks (id, name, data, state, since, created, root, parent, by, hop, depth, key, reply, reason, arrived)
+-- FAIL is enough, and spares a journal of the statement: whatever fails is rolled back with its whole transaction.
+INSERT OR FAIL INTO tasks (id, name, data, state, since, created, root, parent, by, hop, depth, key, reply, reason, arrived)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: known_keys
@@ -36,7 +37,7 @@ INSERT OR REPLACE INTO runs (id, rule, task, digest, state, since, created, reas
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: append_journal
-INSERT INTO journal (run, body) VALUES (?, ?);
+INSERT OR FAIL INTO journal (run, body) VALUES (?, ?);
 
 -- name: append_logs
 INSERT INTO logs (run, at, seq, stream, text, fields) VALUES (?, ?, ?, ?, ?, ?);
