@@ -362,6 +362,39 @@ def test_an_engine_killed_in_the_midst_of_a_start_starts_nothing_twice_without_s
     killed_at(mortal, START, "before", delay)
 
 
+def test_what_is_written_while_the_engine_is_dead_is_kept_or_said_to_be_lost(mortal: EngineCase) -> None:
+    site = mortal.site()
+    told = 'echo 1; until [ "$(tail -n +3 /record)" ]; do sleep 0.05; done; echo 2'
+    ending = site.asked(told)
+    lasting = site.asked(f"{told}; sleep 4", key="r2-1-1")
+
+    def both_have_written() -> bool:
+        with mortal.engine.client() as client:
+            return all(client.logs(site.name(asked.key)) for asked in (ending, lasting))
+
+    def say(word: str) -> None:
+        with site.record.open("a") as record:
+            record.write(f"{word}\n")
+
+    async def work(executor: Executor) -> dict[str, ExecutionResult]:
+        for asked in (ending, lasting):
+            await executor.ensure(asked, may_create=True)
+        await until(both_have_written)
+        await asyncio.to_thread(mortal.engine.stop, signal.SIGKILL)
+        await asyncio.to_thread(say, "now")
+        await asyncio.sleep(1)
+        await asyncio.to_thread(mortal.engine.start)
+        return dict([await next_result(executor) for _ in range(2)])
+
+    results = with_executor(site, work)
+    site.proxy.close()
+    ended, went_on = results[ending.key], results[lasting.key]
+    assert (ended.status, ended.output, ended.stdout) == ("done", None, "1\n")
+    assert "its engine was dead" in str(ended.reason)
+    if went_on.status == "done":  # without live-restore the next engine has ended it
+        assert (went_on.output, went_on.stdout) == (2, "1\n2\n")
+
+
 # ---- clocks
 
 

@@ -51,7 +51,7 @@ class Ended(msgspec.Struct, frozen=True):
     file: tuple[Json, str | None] | None  # value and problem of the output file; None where there was none
     stop_reason: str | None
     timed_out: bool
-    outage: bool  # the engine was out of reach while it ran
+    lost: bool  # it ended while its engine was dead, which loses what it wrote last
     memory_mb: int
 
 
@@ -66,11 +66,13 @@ def result_of(request: ExecutionRequest, ended: Ended, host: str, verdict: Verdi
     if started is not None and finished is not None:
         finished = max(started, finished)  # an engine notes the start of what is quickly done only after its end
     exit_code: int | None = ended.state["ExitCode"]
-    output, problem = ended.file or (last_line_output(ended.stdout.data, cut=ended.stdout.cut), None)
-    if output is None and ended.outage and problem is None:
-        problem = (
-            "The engine was away while it ran and may have lost what it wrote. Write to $SCRIPTRULES_OUTPUT instead."
-        )
+    if ended.file is not None:
+        output, problem = ended.file
+    elif ended.lost:
+        # What looks like the last line may be one that it wrote before.
+        output, problem = None, "It ended while its engine was dead, which loses output. Write to $SCRIPTRULES_OUTPUT."
+    else:
+        output, problem = last_line_output(ended.stdout.data, cut=ended.stdout.cut), None
     reason = problem if exit_code == 0 and not ended.timed_out else _why(request, ended, started, finished)
     if ended.timed_out and exit_code == 0:
         # A program that ends orderly when it is told to has not done its work; 0 would say that it has.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 
@@ -18,6 +19,9 @@ from scriptrules.executors._docker_engine import Engine, EngineError
 
 COMPARE_INTERVAL = 30.0  # seconds without an event after which the engine's list is compared
 RECONNECT_FIRST, RECONNECT_MOST = 0.1, 5.0  # seconds between attempts to reach an engine again
+_MEMORY = 256  # events that an engine remembers, until it is restarted
+_MEMORY_MAX = 4 * 1024 * 1024  # bytes of them
+_AHEAD = 100_000  # microseconds that we may take an engine's clock to be later than it is
 
 
 class Watch:
@@ -62,6 +66,21 @@ class Watch:
             return self._now()
         at, then = self._asked
         return at + int((clock.monotonic() - then) * clock.SECOND)
+
+    async def restarted_since(self, moment: int) -> bool:
+        """Whether the engine that answers now is another process than the one at `moment`, when a container ended.
+
+        It remembers all that has happened lately to its containers, so the start of that one among it. False where it
+        has had so much to remember since that it cannot be told.
+
+        Args:
+            moment: microseconds since 1970, on the engine's clock.
+        """
+        until = self.engine_now() + _AHEAD
+        query = {"since": "1", "until": f"{until // clock.SECOND}.{until % clock.SECOND:06d}000"}
+        lines = (await self._engine.read("/events", query, _MEMORY_MAX)).splitlines()
+        events = [msgspec.json.decode(line, type=dict[str, Any]) for line in lines if line]
+        return len(events) < _MEMORY and all(event["timeNano"] // 1000 > moment for event in events)
 
     async def close(self) -> None:
         self._closed = True

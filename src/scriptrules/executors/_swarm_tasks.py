@@ -98,7 +98,7 @@ def result(request: ExecutionRequest, seen: Seen, host: str, verdict: Verdict) -
         file=(None, seen.lost) if seen.lost else None,
         stop_reason=seen.stop_reason,
         timed_out=seen.timed_out,
-        outage=False,
+        lost=False,
         memory_mb=seen.memory_mb,
     )
     made = result_of(request, ended, host, verdict)

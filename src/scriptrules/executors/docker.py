@@ -54,7 +54,7 @@ class _Execution:
         self.stop_reason: str | None = None  # we asked it to end
         self.stopped = asyncio.Event()  # the same, for who waits
         self.timed_out = False
-        self.outage = False  # the engine was out of reach while it ran
+        self.outage = False  # the engine went out of reach, and has not been seen to run it since
         self.died = False  # the engine has said so
         self.restarts = 0  # because its container was lost
         self.deadline: float | None = None  # on the clock that never jumps
@@ -325,6 +325,7 @@ class DockerExecutor:
         listed = await self._containers.listed()
         running = {container["Id"] for container in listed if container["State"] in LIVE}
         for execution in watched:
+            execution.outage = execution.outage and execution.container not in running
             pending = execution.stop_reason is not None or execution.request.timeout is not None
             if execution.container not in running or pending or execution.started_at is None:
                 self._look(execution)
@@ -368,7 +369,10 @@ class DockerExecutor:
                 self._kept.file(execution.request.key).unlink(missing_ok=True)
                 await self._still_runs(execution, found)
             elif self._executions.get(execution.request.key) is execution:
-                self._collect(execution, found, await (reading or self._read_left(execution)))
+                left = await (reading or self._read_left(execution))
+                ended = clock.parse(found["State"]["FinishedAt"])
+                lost = execution.outage and await self._watch.restarted_since(ended)
+                self._collect(execution, found, left, lost)
             execution.pause = RECONNECT_FIRST
         except HostUnavailable:
             self._look_later(execution)
@@ -426,8 +430,8 @@ class DockerExecutor:
         execution.timed_out = True
         self._tasks.spawn(self._end(execution, f"timeout after {execution.request.timeout:g} s"))
 
-    def _collect(self, execution: _Execution, found: Mapping[str, Any], left: _Left) -> None:
-        """Finish with what an ended container left."""
+    def _collect(self, execution: _Execution, found: Mapping[str, Any], left: _Left, lost: bool) -> None:
+        """Finish with what an ended container left; `lost` where its engine was dead by then."""
         self._note_start(execution, found)
         (stdout, stderr), file = left
         ended = Ended(
@@ -437,7 +441,7 @@ class DockerExecutor:
             file=file,
             stop_reason=execution.stop_reason,
             timed_out=execution.timed_out,
-            outage=execution.outage,
+            lost=lost,
             memory_mb=found["HostConfig"]["Memory"] // policy.MEGABYTE,
         )
         self._finish(execution, result_of(execution.request, ended, self._context.host, execution.verdict))
