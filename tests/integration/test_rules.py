@@ -293,11 +293,12 @@ def test_a_saved_file_is_active_soon_and_a_broken_one_leaves_the_previous_versio
 def test_divergence_holds_with_expected_and_got() -> None:
     with project() as server:
         server.config("")
-        server.rule("odd", 'on = "odd"\ndef main(**k):\n    emit("one")\n    hold("wait")\n    emit("two")\n')
+        rule = 'on = "odd"\ndef main(**k):\n    emit("one", long="x" * 500, n=1)\n    hold("wait")\n'
+        server.rule("odd", rule)
         server.start()
         task = server.send("odd")
         run = server.wait_run(task, {"held"})
-        server.rule("odd", 'on = "odd"\ndef main(**k):\n    emit("other")\n    hold("wait")\n')
+        server.rule("odd", rule.replace("n=1", "n=2"))
         digest = run["digest"]
         eventually(
             lambda: [r for r in server.get("/api/rules")["items"] if r["digest"] not in (None, digest)], "the edit"
@@ -306,13 +307,15 @@ def test_divergence_holds_with_expected_and_got() -> None:
         eventually(lambda: server.run_of(task)["reason"] == "divergence", "held")
         held = server.run_of(task)
         assert held["state"] == "held"
-        assert '"one"' in held["error"]["message"]
-        assert '"other"' in held["error"]["message"]
+        expected, got = held["error"]["message"].split(", got ")
+        assert expected.endswith('x","n":1})'), "what differs is seen, however long the rest is"
+        assert got.endswith('x","n":2})')
+        assert "name" not in got, "only what differs"
         assert held["error"]["line"] == 3
         many = server.request("POST", "/api/bulk/retry", b'{"reason": "divergence", "from_start": true}')
         assert (many["matched"], many["changed"]) == (1, 1), "its way out is there for many, too"
         eventually(lambda: server.run_of(task)["reason"] == "hold: wait", "begun again")
-        assert {one["name"] for one in server.all("tasks", root=task)} == {"odd", "one", "other"}
+        assert [one["name"] for one in server.all("tasks", root=task)] == ["one", "one", "odd"]
 
 
 def test_retry_starts_the_failed_execution_again_and_keeps_the_rest() -> None:

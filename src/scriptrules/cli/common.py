@@ -321,10 +321,10 @@ def error_text(error: FailureJson) -> str:
 
 def reason_text(thing: Mapping[str, Json]) -> str:
     """Why a task or a run is as it is."""
-    parts = [str(thing["reason"] or thing["state"])]
-    if thing.get("error"):
-        parts.append(error_text(thing["error"]))
-    return clean(": ".join(parts))
+    reason, error = str(thing["reason"] or thing["state"]), thing.get("error")
+    if not error:
+        return clean(reason)
+    return error_text(error) if error["type"].lower() == reason else clean(f"{reason}: {error_text(error)}")
 
 
 def way_out(thing: Mapping[str, Json]) -> str:

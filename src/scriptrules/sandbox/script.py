@@ -17,6 +17,7 @@ from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any
 
 import greenlet
+import msgspec
 
 from scriptrules.journal import Intent
 from scriptrules.model import Failure
@@ -27,6 +28,7 @@ from scriptrules.sandbox.handles import CallFailed, ExecutionHandle, NewTask, Ta
 from scriptrules.sandbox.wire import Budget, LogEntry, Outcome, Past, Slice, TaskView
 
 TRACE_LINES = 20  # of the author's own frames in a failure
+SHOWN_MAX = 200  # characters of the arguments in a divergence
 REMOTE_TRACE_MAX = 8192  # characters of the trace of a procedure, in that of its caller
 
 
@@ -35,6 +37,9 @@ _NO_INTENTS: list[Intent] = []
 _NO_LOGS: list[LogEntry] = []
 _NO_PAST: list[Past] = []
 _NOTHING_SAVED: dict[str, dict[str, int]] = {}
+
+
+_by_name = msgspec.json.Decoder(dict[str, msgspec.Raw])  # arguments
 
 
 class Diverged(signals.ControlSignal):
@@ -253,7 +258,7 @@ class Script(RuleScope):
         if self.seq <= len(self.past):
             recorded = self.past[self.seq - 1]
             if recorded.name != name or recorded.args != args:
-                raise Diverged(_shown(recorded.name, recorded.args), _shown(name, args), self.line())
+                raise Diverged(*_compared(recorded, name, args), self.line())
             return recorded
         if len(self.intents) >= self.budget.entries_per_slice:
             raise signals.LimitExceeded("entries", f"more than {self.budget.entries_per_slice} entries in a slice")
@@ -437,6 +442,19 @@ def _message(error: BaseException) -> str:
         return "(its text cannot be shown)"
 
 
-def _shown(name: str, args: bytes) -> str:
+def _compared(recorded: Past, name: str, args: bytes) -> tuple[str, str]:
+    """Both uses of a function as people read them: only the arguments that differ, and long ones around the place."""
+    if recorded.name != name:
+        return _shown(recorded.name, recorded.args), _shown(name, args)
+    before, now = ({key: bytes(value) for key, value in _by_name.decode(one).items()} for one in (recorded.args, args))
+    changed = [key for key in before | now if before.get(key) != now.get(key)]
+    texts = [b", ".join(key.encode() + b"=" + one[key] for key in changed if key in one) for one in (before, now)]
+    same = next((at for at, pair in enumerate(zip(*texts, strict=False)) if pair[0] != pair[1]), 0)
+    start = max(same - SHOWN_MAX // 2, 0) if max(map(len, texts)) > SHOWN_MAX else 0
+    expected, got = (_shown(name, text[start:], "…" if start else "") for text in texts)
+    return expected, got
+
+
+def _shown(name: str, args: bytes, before: str = "") -> str:
     text = args.decode("utf-8", "replace")
-    return f"{name}({text if len(text) <= 200 else text[:200] + '…'})"
+    return f"{name}({before}{text if len(text) <= SHOWN_MAX else text[:SHOWN_MAX] + '…'})"
