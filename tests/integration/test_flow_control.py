@@ -103,6 +103,26 @@ def test_a_failed_task_says_why_and_is_retried_from_the_failed_entry(server: Ser
     assert len(server.all("tasks", name="dead.first")) == 1
 
 
+def test_an_execution_that_nobody_has_waited_for_is_started_again_by_a_retry(server: Server) -> None:
+    drop_in(server, "alone", "", flaky(server, "alone", 2), 'emit("alone.first")')
+    task = server.wait_task(server.send("alone"))
+    assert "(nobody waited for it)" in task["reason"]
+    verb(server, "tasks", task["id"], "retry")
+    assert server.wait_task(task["id"], {"done"})["reason"] is None
+    assert len(server.all("tasks", name="alone.first")) == 1
+
+
+def test_what_a_timeout_has_stopped_is_started_again_by_a_retry_though_the_script_was_elsewhere(server: Server) -> None:
+    body = ('run("local", "job", "sleep", args=[data["n"]])', "sleep(1.5)", 'return wait("job").status')
+    drop_in(server, "elsewhere", "timeout = 0.5", *body)
+    task = server.wait_task(server.send("elsewhere", n=1))["id"]
+    drop_in(server, "elsewhere", "timeout = 60", *body)
+    eventually(lambda: timeout_of(server, "elsewhere") == 60.0, "the edited rule is active")
+    verb(server, "tasks", task, "retry")
+    server.wait_task(task, {"done"})
+    assert server.run_of(task)["value"] == "done"
+
+
 def test_a_timeout_of_a_rule_fails_its_run_and_stops_what_it_has_started(server: Server) -> None:
     drop_in(server, "late", "timeout = 0.4", 'run("local", "job", "sleep", args=[60])', 'wait("job")')
     began = time.monotonic()

@@ -189,14 +189,14 @@ def on_retry(
 
 
 def _undo_failure(decision: Decision, entries: Sequence[Entry], now: int) -> None:
-    """Have done again what the script fell over: the last thing that it waited for, if that failed."""
+    """Have done again what the script fell over, the last thing that it waited for, and what it is yet to hear of."""
     if not entries:
         return
     run, last = decision.run, entries[-1]
     if last.state is EntryState.HELD:
         decision.records.append(CutRecord(now, last.seq))  # it was never carried out: the script comes to it again
         return
-    again: list[int] = []
+    again = [last.seq] if last.state is EntryState.FAILED and is_function(last) else []
     if last.name == "wait":
         args = wait_args(last.args)
         targets = [entries[seq - 1] for seq in args.what]
@@ -205,19 +205,29 @@ def _undo_failure(decision: Decision, entries: Sequence[Entry], now: int) -> Non
             if is_generated(target) and is_final(target, args.tree) and not went_well(target, args.tree):
                 unknown = msgspec.json.encode({"task": child_of(target)})  # it may have been retried since
                 decision.records.append(EndRecord(now, target.seq, EntryState.DONE, msgspec.Raw(unknown)))
-    elif last.state is EntryState.FAILED and is_function(last):
-        again = [last.seq]
     anew = last.name == "wait" and (again or decision.records or last.state is not EntryState.DONE)
     anew = anew or last.state is EntryState.CANCELLED  # the rule's timeout has passed meanwhile
     if anew or (last.name in ("call", "receive", "load") and last.state is EntryState.FAILED):
         decision.done = outstanding(run, [last], entries=entries)
         decision.records.append(CutRecord(now, last.seq))  # the script comes to it again, and waits anew
+    again = sorted({*again, *_untold(entries)})
     if again:
         decision.records.append(AgainRecord(now, again))
     for seq in again:
         kind = "execution" if entries[seq - 1].name == "run" else "function"
         decision.wakes.append(Wake(run.id, seq, kind, execution_key(run, seq, entries[seq - 1].attempt + 1)))
         decision.effects.append(Start(seq))
+
+
+def _untold(entries: Sequence[Entry]) -> list[int]:
+    """The failed executions that no wait has told the script of: nobody waited, or a timeout has stopped them."""
+    told: set[int] = set()
+    for entry in entries:
+        if entry.name == "wait" and entry.result is not None:
+            result = msgspec.json.decode(entry.result)
+            told.update(result.get("ready", ()), (one["seq"] for one in result.get("given", ())))
+    failed = (entry.seq for entry in entries if entry.name == "run" and entry.state is EntryState.FAILED)
+    return [seq for seq in failed if seq not in told]
 
 
 # ---- entries that a breakpoint holds
