@@ -72,7 +72,8 @@ def analyse(source: Source, functions: Mapping[str, FunctionSpec]) -> Facts:
         libraries = {name: parsed for name, text in source.libraries.items() if (parsed := _parsed(text)) is not None}
         said, _ = metadata.read(tree, source.text, source.rule)
         entries: list[metadata.TableEntry | None] = [*said.table] or [None]
-        rules = [_Analysis(source, functions, tree, libraries, said, entry).facts() for entry in entries]
+        body = _without_tables(tree) if said.table else tree.body
+        rules = [_Analysis(source, functions, tree, body, libraries, said, entry).facts() for entry in entries]
         return Facts(rules, _ignored(source))
     except Exception:  # a mistake of the analysis is no reason to know nothing of the other rules
         return given_up(source.rule, TOO_COMPLEX)
@@ -89,6 +90,17 @@ def _parsed(text: str) -> ast.Module | None:
             return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+
+
+def _without_tables(tree: ast.Module) -> list[ast.stmt]:
+    """A module without its tables, as far as nobody reads them: each entry is analysed by itself."""
+    read = {one.id for one in ast.walk(tree) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)}
+    tables = {"rules", "nomatch"} - read
+    return [
+        one
+        for one in tree.body
+        if not (isinstance(one, ast.Assign) and isinstance(one.targets[0], ast.Name) and one.targets[0].id in tables)
+    ]
 
 
 def _ignored(source: Source) -> dict[str, list[int]]:
@@ -114,12 +126,13 @@ class _Analysis:
         source: Source,
         functions: Mapping[str, FunctionSpec],
         tree: ast.Module,
+        body: list[ast.stmt],
         libraries: Mapping[str, ast.Module],
         said: metadata.Metadata,
         entry: metadata.TableEntry | None,
     ) -> None:
         self.name = f"{source.rule}{TABLE_SEPARATOR}{entry.name}" if entry else source.rule
-        self.tree = tree
+        self.body = body
         self.said = said
         self.entry = entry
         self.assigned = {
@@ -213,7 +226,7 @@ class _Analysis:
         elif EVERYTHING not in patterns:
             machine.state.facts["task.name"] = Domain(fits=tuple(patterns))
         load_libraries(machine)
-        path = together(machine.block(self.tree.body, machine.state))
+        path = together(machine.block(self.body, machine.state))
         states = [end.state for end in ends(path) if isinstance(end, Falls)]
         if not states:
             return False

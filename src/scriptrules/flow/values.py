@@ -23,6 +23,10 @@ from scriptrules.flow.domains import ANY, Domain, hull, meet
 from scriptrules.flow.shapes import Via
 
 CHOICES_MAX = 48  # cases of one value; more become one that covers them
+ITEMS_MAX = 2000  # elements of a container that are known one by one
+TEXT_MAX = 2000  # characters of a text that are known
+PARTS_MAX = 40  # of a text that is known in part
+ENDS_MAX = 100  # characters at both ends of one that is too long
 EITHER = "either"  # the label of alternatives that no condition of the program tells apart
 
 Facts = Mapping[str, Domain]  # what is known of opaque values, by key
@@ -303,6 +307,10 @@ def text(parts: Iterable[str | None]) -> Const | Text:
                 joined[-1] += part
             else:
                 joined.append(part)
+    if len(joined) > PARTS_MAX or sum(len(part) for part in joined if part) > TEXT_MAX:
+        head, tail = joined[0] or "", joined[-1] or ""
+        joined = [head[:ENDS_MAX] or None, None, tail[-ENDS_MAX:] or None]
+        return text(joined)
     if None not in joined:
         return const(joined[0] if joined else "")
     return Text(tuple(joined))
@@ -339,6 +347,14 @@ def _shared(words: Sequence[str]) -> str:
     while at < len(low) and at < len(high) and low[at] == high[at]:
         at += 1
     return low[:at]
+
+
+def bounded(items: Items) -> Items:
+    """A list, tuple or set, or what stands for one that is too long."""
+    if len(items.items) <= ITEMS_MAX:
+        return items
+    every = [value for value, _ in items.items]
+    return Items(items.kind, (), alternatives(every if items.rest is None else [*every, items.rest]), items.several)
 
 
 # ---- one state for several

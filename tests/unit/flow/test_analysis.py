@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import json
 import random
+import resource
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,39 @@ def test_a_tower_of_calls_is_no_reason_to_fall() -> None:
     before = sys.getrecursionlimit()
     facts("def f(n):\n    return f(n + 1)\ndef main():\n    f(0)\n")
     assert sys.getrecursionlimit() == before
+
+
+@pytest.mark.parametrize(
+    "doubling",
+    [
+        "a = a + a",
+        "a = [*a, *a]",
+        "a.extend(a)",
+        "a = f'{a}{a}{x}'",
+        "a = f'{a}{a}'",
+        "a = ''.join([a, a])",
+        "a = zip(a, a)",
+        "a = chain(a, a)",
+        "a = (a, a)",
+        "a = {'x': a, 'y': a}",
+        "a = map(lambda n: [n, n, x], a)",
+    ],
+)
+@pytest.mark.parametrize("first", ["['p']", "'p'"])
+def test_what_doubles_forty_times_takes_no_time_and_no_room(first: str, doubling: str) -> None:
+    begun, size = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    body = f"    {doubling}\n" * 40
+    rule(f"from itertools import chain\ndef main(x):\n    a = {first}\n{body}    for one in a:\n        emit(one)\n")
+    assert time.process_time() - begun < 10  # seconds; it takes a hundredth of one
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - size < 200_000  # KB
+
+
+def test_a_table_of_a_thousand_entries_is_followed_once() -> None:
+    rows = "".join(f'    ("r{at}", lambda t: t["a"] == {at}, lambda t: {{"task": "x{at}"}}),\n' for at in range(1000))
+    begun = time.process_time()
+    found = facts(f"rules = [\n{rows}]\n").rules
+    assert [[edge.task for edge in one.edges] for one in found] == [[f"x{at}"] for at in range(1000)]
+    assert time.process_time() - begun < 5  # seconds; each by each it took eleven
 
 
 # ---- what cannot be is not there

@@ -23,6 +23,7 @@ from scriptrules.flow.values import (
     Value,
     alternatives,
     another,
+    bounded,
     choice,
     const,
     opaque,
@@ -53,7 +54,7 @@ def extended(content: Items, items: Iterable[Element], rest: Value | None) -> It
         more = [*rests, *(item for item, _ in items)]
         return Items(content.kind, content.items, alternatives(more) if more else None, content.several)
     added = [item for item in items if content.kind != "set" or item not in content.items]
-    return Items(content.kind, (*content.items, *added), rest)
+    return bounded(Items(content.kind, (*content.items, *added), rest))
 
 
 def subscript(machine: Machine, value: Value, index: Value, named: str) -> Value:

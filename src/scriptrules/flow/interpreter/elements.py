@@ -85,6 +85,7 @@ def begin(machine: Machine, stream: Value) -> None:
 def _drawn(machine: Machine, ref: Ref, stream: Stream) -> Value:
     """A container of all that a stream has left to give."""
     begin(machine, ref)
+    machine.step()
 
     def draw() -> Value:
         return machine.language.natives[stream.name](

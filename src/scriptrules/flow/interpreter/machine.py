@@ -36,6 +36,7 @@ from scriptrules.flow.values import (
     Table,
     Value,
     Way,
+    bounded,
     choice,
     common,
     const,
@@ -259,7 +260,7 @@ class Machine:
     def new(self, content: Object) -> Ref:
         """A new container."""
         ref = Ref(self.new_id())
-        self.state.cells[ref.id] = content
+        self.state.cells[ref.id] = bounded(content) if isinstance(content, Items) else content
         return ref
 
     def new_list(self, values: Iterable[Value], kind: str = "list", rest: Value | None = None) -> Ref:

@@ -104,6 +104,7 @@ def _calls(machine: Machine, value: Value) -> bool:
     if isinstance(value, Choice):
         return any(_calls(machine, case.value) for case in value.cases)
     stream = machine.stream(value)
+    machine.step()
     if stream is None or stream.name in VIEWS:
         return False
     calling = stream.name in ("map", "filter", "itertools.starmap") or stream.begun
@@ -113,6 +114,7 @@ def _calls(machine: Machine, value: Value) -> bool:
 def sources(machine: Machine, value: Value) -> dict[int, Object]:
     """The containers that elements come from, by the id of their Refs."""
     value = machine.state.narrow(value)
+    machine.step()
     if isinstance(value, Choice):
         return {key: one for case in value.cases for key, one in sources(machine, case.value).items()}
     if (stream := machine.stream(value)) is not None:
