@@ -184,6 +184,9 @@ def test_a_call_that_nobody_answers_is_held_until_the_procedure_is_dropped_in(se
     run = server.wait_run(task, {"waiting"})
     callee = eventually(lambda: server.all("tasks", name="answer.me", state="held"), "the callee is held")[0]
     assert callee["reason"] == "unresolved"
+    server.drop_in(u_other='on = "asked.by.nobody"\ndef main(**k): return 1\n')
+    assert server.wait_task(server.send("asked.by.nobody"))["state"] == "done"
+    assert server.task(callee["id"])["since"] == callee["since"], "a rule that does not name it changes nothing"
     server.drop_in(u_answer='on = "answer.me"\ndef main(n): return n + 41\n')
     assert server.wait_task(task)["state"] == "done"
     assert server.get(f"/api/runs/{run['id']}")["value"] == 42

@@ -128,6 +128,11 @@ class Rules:
             return False
         return name in facts.on or any(matches(pattern, name) for pattern in facts.on)
 
+    @property
+    def names(self) -> set[str]:
+        """The names, and patterns, that the active rules are for."""
+        return {name for rule, facts in self.facts.items() if rule in self.active for name in facts.on}
+
     async def reload(self) -> None:
         """Make the rulebook equal to the files, as far as they are in order."""
         async with self._reading:

@@ -367,10 +367,12 @@ class Supervisor:
         self.limits.review()
         self.foresight.rules_changed()
         self.schedules.look()
+        answered = self.rules.names
         for reason in ("unresolved", "ambiguous"):
             cursor: str | None = None
             while tasks := await self.store.tasks(Filter(state="held", reason=reason, cursor=cursor, limit=PAGE)):
-                await asyncio.gather(*(self.verbs.match_again(task.id, reason) for task in tasks))
+                again = [task.id for task in tasks if reason == "ambiguous" or task.name in answered]
+                await asyncio.gather(*(self.verbs.match_again(id, reason) for id in again))
                 cursor = tasks[-1].id
 
 
