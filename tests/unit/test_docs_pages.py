@@ -18,6 +18,8 @@ from scriptrules import config
 from scriptrules.cli.root import cli
 from scriptrules.diagnostics import is_warning
 from scriptrules.executors import _docker_policy, _process_policy, _swarm_policy
+from scriptrules.model import EntryState, RunState, TaskState
+from scriptrules.supervisor.states import EXITS
 from yamlhelp import load
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -114,6 +116,12 @@ def test_every_key_of_the_configuration_is_explained() -> None:
     for table in (_process_policy.Settings, _docker_policy.HostTable):
         for key in table.__struct_fields__:
             assert re.search(rf"\b{key}\b", hosts), key
+
+
+def test_every_state_and_reason_is_explained() -> None:
+    page = PAGES["words.md"].read_text()
+    for word in (*EXITS, *TaskState, *RunState, *EntryState):
+        assert re.search(rf"`{word}\b", page), word
 
 
 def test_the_reading_of_the_pages_finds_what_is_there() -> None:
