@@ -164,6 +164,9 @@ def test_what_cannot_be_forked_is_refused_with_what_to_do(server: Server) -> Non
         (99, 1, 404, "has no entry 99; it has 6"),
         (0, 1, 400, "seq"),
         (3, [1, 2], 400, "This wait gives 1 results"),
+        (2, {"status": "ok", "n": 1}, 400, 'write {"status": "done", "output": {"status": …}}'),
+        (2, {"status": "done", "n": 1}, 400, "unknown field `n`"),
+        (5, {"status": "unmatched"}, 400, 'write {"status": "done", "value": {"status": …}}'),
     ):
         with pytest.raises(Problem) as caught:
             fork(server, run, seq, result)

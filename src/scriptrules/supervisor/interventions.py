@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
@@ -27,6 +28,7 @@ from scriptrules.model import (
     RunState,
     Task,
     TaskState,
+    Verdict,
     execution_key,
 )
 from scriptrules.sandbox.wire import ReceivedTask
@@ -364,12 +366,49 @@ def _given_to_wait(entry: Entry, entries: Sequence[Entry], given: object) -> lis
     return completed
 
 
+class _Whole(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """An answer that is a whole result, as `show` prints it, and no output or value."""
+
+    name: object = None
+    seq: object = None
+    reason: str | None = None
+
+
+class _WholeExecution(_Whole, kw_only=True):
+    status: Literal["done", "failed"]
+    exit_code: int | None = None
+    output: object = None
+    stdout: str = ""
+    stderr: str = ""
+    started: object = None
+    ended: object = None
+    host: str = ""
+    verdict: Verdict = Verdict.UNKNOWN
+
+
+class _WholeTask(_Whole, kw_only=True):
+    status: Literal["done", "failed", "cancelled", "dropped"]
+    task: object = None
+    value: object = None
+    values: dict[str, object] = {}
+    tree: object = None
+
+
 def _complete(entry: Entry, given: object) -> dict[str, object]:
     """A result as an entry of this kind keeps it."""
-    fields = given if isinstance(given, dict) and "status" in given else {}
-    if is_generated(entry):
-        return {"task": "", "status": "done", "value": given, **fields}
-    return {"status": "done", "exit_code": 0, "output": given, **fields}
+    execution = entry.name == "run"
+    own = "output" if execution else "value"
+    if not isinstance(given, dict) or "status" not in given:
+        return {"status": "done", "exit_code": 0, own: given} if execution else {"status": "done", own: given}
+    try:
+        msgspec.convert(given, _WholeExecution if execution else _WholeTask)
+    except msgspec.ValidationError as error:
+        raise BadTask(
+            f"An object with `status` is a whole result, and this is none: {error}. "
+            f'To give it as the {own}, write {{"status": "done", "{own}": {{"status": …}}}}.'
+        ) from None
+    lacking: dict[str, object] = {"exit_code": 0} if execution and given["status"] == "done" else {}
+    return {own: None, **lacking, **given}
 
 
 def _held_entry(run: Run, entries: Sequence[Entry]) -> Entry:
