@@ -85,6 +85,16 @@ def test_a_program_that_moves_the_folder_of_its_output_reaches_nothing_of_the_ma
     assert result.output == "last line"
 
 
+@pytest.mark.usefixtures("anywhere")
+def test_an_output_file_in_a_volume_of_the_image_is_found(site: Site) -> None:
+    with site.engine.client() as client:
+        plain = client.create_container(IMAGE, "true")["Id"]
+        client.commit(plain, "volume", "test", changes=["VOLUME /scriptrules"])
+        client.remove_container(plain)
+    asked = request("test -e $SCRIPTRULES_INPUT; echo 7 > $SCRIPTRULES_OUTPUT", image="volume:test")
+    assert outcome(site, asked, images=["volume:test"]).output == 7
+
+
 def test_a_mount_over_input_and_output_is_refused(site: Site) -> None:
     assert "hides input and output" in refusal(site, request("true", options={"tmpfs": {"/scriptrules": 1}})).message
 
@@ -213,7 +223,8 @@ def test_what_the_policy_does_not_allow_is_refused(options: dict[str, Any]) -> N
         ({"mounts": "/srv"}, "mounts"),
         ({"mounts": ["/srv/../etc:/x"]}, "absolute"),
         ({"mounts": [5]}, "mounts"),
-        ({"memory_mb": 0}, "above zero"),
+        ({"memory_mb": 1}, "memory_mb=1 is below 6"),
+        ({"cpus": 0.001}, "below 0.01"),
         ({"labels": {"scriptrules.key": "x"}}, "belongs to scriptrules"),
         ({"privileged": True}, "unknown option"),
     ],
@@ -224,6 +235,14 @@ def test_wrong_options_are_named(options: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         executor.validate(request("true", options=options))
     assert said in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["", "A=B", "A\0", "SCRIPTRULES_KEY"])
+def test_a_variable_that_cannot_be_set_is_refused(name: str) -> None:
+    context = ExecutorContext(host="locust", store_id="s", state_dir=Path(), base_dir=Path())
+    executor = docker_executor.make({"images": [IMAGE]}, context)
+    with pytest.raises(InvalidRequest, match="is not a variable that can be set"):
+        executor.validate(request("true", env={name: "x"}))
 
 
 @pytest.mark.parametrize(
@@ -583,19 +602,6 @@ def test_a_container_that_ends_while_the_engine_is_down_is_found_afterwards(site
 
     result = with_executor(site, work)
     assert (result.status, result.output, result.verdict) == ("done", 7, Verdict.ONCE)
-
-
-def test_output_that_an_engine_lost_while_it_was_down_is_said(site: Site) -> None:
-    async def work(executor: Executor) -> ExecutionResult:
-        await executor.ensure(request("sleep 1.5; echo 7"), may_create=True)
-        await asyncio.to_thread(site.engine.stop)
-        await asyncio.sleep(2)
-        await asyncio.to_thread(site.engine.start)
-        return (await next_result(executor))[1]
-
-    result = with_executor(site, work)
-    assert result.status == "done"
-    assert result.output == 7 or "may have lost" in str(result.reason)
 
 
 def test_a_container_that_outlives_an_engine_is_watched_again(site: Site) -> None:

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Mapping
 from typing import Any
 
-from scriptrules.executors._docker_policy import FOLDER, OUTPUT
+from scriptrules.executors._docker_policy import FOLDER, INPUT, OUTPUT
 from scriptrules.executors._output import OUTPUT_FILE_MAX
 
 
@@ -39,11 +39,18 @@ def read_output(layer: str) -> bytes | None:
     """
     folder = os.open(layer + FOLDER, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
+        # Where the input is not, there was another folder in the place of this one: a volume of the image.
+        os.stat(posixpath.basename(INPUT), dir_fd=folder, follow_symlinks=False)
+        return _plain_file(folder)
+    finally:
+        os.close(folder)
+
+
+def _plain_file(folder: int) -> bytes | None:
+    try:
         file = os.open(posixpath.basename(OUTPUT), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     except FileNotFoundError:
         return None
-    finally:
-        os.close(folder)
     with open(file, "rb") as stream:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise OSError(f"{OUTPUT} is no plain file")

@@ -173,11 +173,14 @@ def read_options(request: ExecutionRequest) -> Options:
         options = msgspec.structs.replace(options, memory_mb=_megabytes(options))
     for name in ("cpus", "memory_mb"):
         value = getattr(options, name)
-        if value is not None and value <= 0:
-            raise InvalidRequest(f"{name}={value} is not above zero. Leave it out for the host's default.")
+        if value is not None and value < _LEAST[name]:
+            raise InvalidRequest(f"{name}={value} is below {_LEAST[name]}. Leave it out for the host's default.")
     for path, megabytes in options.tmpfs.items():
         if not path.startswith("/") or megabytes <= 0 or set(path) & set(",:"):
             raise InvalidRequest(f"tmpfs={{{path!r}: {megabytes}}} is not {{absolute path: megabytes}}. Correct it.")
+    for variable in request.env:
+        if not variable or "=" in variable or "\0" in variable or variable.startswith("SCRIPTRULES_"):
+            raise InvalidRequest(f"env of run(): {variable!r} is not a variable that can be set. Choose another name.")
     for label in options.labels:
         if label.startswith("scriptrules."):
             raise InvalidRequest(f"label {label!r} belongs to scriptrules. Choose one with another beginning.")

@@ -51,7 +51,7 @@ class Ended(msgspec.Struct, frozen=True):
     file: tuple[Json, str | None] | None  # value and problem of the output file; None where there was none
     stop_reason: str | None
     timed_out: bool
-    lost: bool  # it ended while its engine was dead, which loses what it wrote last
+    lost: bool  # it ended while its engine was down, which may lose what it wrote last
     memory_mb: int
 
 
@@ -70,7 +70,10 @@ def result_of(request: ExecutionRequest, ended: Ended, host: str, verdict: Verdi
         output, problem = ended.file
     elif ended.lost:
         # What looks like the last line may be one that it wrote before.
-        output, problem = None, "It ended while its engine was dead, which loses output. Write to $SCRIPTRULES_OUTPUT."
+        output = None
+        problem = (
+            "It ended while its engine was down, and what it wrote last may be lost. Write to $SCRIPTRULES_OUTPUT."
+        )
     else:
         output, problem = last_line_output(ended.stdout.data, cut=ended.stdout.cut), None
     reason = problem if exit_code == 0 and not ended.timed_out else _why(request, ended, started, finished)

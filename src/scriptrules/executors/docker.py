@@ -431,7 +431,7 @@ class DockerExecutor:
         self._tasks.spawn(self._end(execution, f"timeout after {execution.request.timeout:g} s"))
 
     def _collect(self, execution: _Execution, found: Mapping[str, Any], left: _Left, lost: bool) -> None:
-        """Finish with what an ended container left; `lost` where its engine was dead by then."""
+        """Finish with what an ended container left; `lost` where its engine was down by then."""
         self._note_start(execution, found)
         (stdout, stderr), file = left
         ended = Ended(
