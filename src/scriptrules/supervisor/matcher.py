@@ -185,10 +185,13 @@ class Matcher:
             self._drop_slices(worker, taken)  # one was set since
             self._take(passage)
             return
-        named = [started.rule for started in taken.runs] + ([taken.problem.rule] if taken.problem else [])
-        if not all(self._rules.can_match(rule, task.name) for rule in named):
-            self._found_lying(worker, passage, "a rule that is not asked about this task")
-            return
+        named = [started.rule for started in taken.runs]
+        if taken.problem is not None:
+            named.append(taken.problem.rule)
+        for rule in named:
+            if not self._rules.can_match(rule, task.name):
+                self._found_lying(worker, passage, "a rule that is not asked about this task")
+                return
         if taken.problem is not None:
             if taken.problem.fatal:
                 self._pool.retire(worker)

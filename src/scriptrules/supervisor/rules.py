@@ -124,7 +124,7 @@ class Rules:
         """Whether there is such a rule, or entry of a table, and it is asked about tasks of this name."""
         rule, _, entry = plan.partition(":")
         facts = self.facts.get(rule) if rule in self.active else None
-        if facts is None or entry not in ({table.name for table in facts.table} or {""}):
+        if facts is None or (entry not in {table.name for table in facts.table} if facts.table else entry):
             return False
         return name in facts.on or any(matches(pattern, name) for pattern in facts.on)
 
