@@ -14,6 +14,7 @@ from scriptrules.model import LogLine, Run, RunState, Source, Task, TaskState
 from scriptrules.store.memory import MemoryStore
 from scriptrules.store.protocol import Audit, Change, Committed, Filter, Store, Wake
 from scriptrules.store.sqlite import SqliteStore
+from scriptrules.supervisor.exclusive import Shared
 from scriptrules.supervisor.retention import Retention
 from serving import Server, eventually, project
 
@@ -70,7 +71,11 @@ async def filled(store: Store) -> None:
 
 
 async def sweep(store: Store, now: int, keep: int) -> int:
-    return await Retention(store, keep, lambda: ["active"], lambda: now).sweep(keep)
+    return await Retention(store, keep, lambda: ["active"], lambda: now, _at_once, Shared()).sweep(keep)
+
+
+async def _at_once() -> None:
+    """Nothing is on its way to the disk."""
 
 
 def test_a_finished_tree_goes_with_its_runs_journals_and_logs_and_no_other(use: Use) -> None:

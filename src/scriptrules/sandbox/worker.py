@@ -11,6 +11,8 @@ import platform
 import sys
 from typing import Any
 
+import msgspec
+
 from scriptrules.flow.facts import analyse
 from scriptrules.function import FunctionSpec
 from scriptrules.sandbox import jobs, meter, signals, wire
@@ -132,9 +134,8 @@ class Worker:
         plan = compiled.plan(request.rule) if compiled else None
         if plan is None:
             return None
-        script = Script(
-            plan.program, request.task, self._builtins, self._budget, request.slot, request.now, request.attempt
-        )
+        view = request.task if plan.fallback else msgspec.structs.replace(request.task, reasons=None)
+        script = Script(plan.program, view, self._builtins, self._budget, request.slot, request.now, request.attempt)
         return self._run(script, lambda: script.start(request.past))
 
     def _resume(self, request: wire.Resume) -> wire.Slice | None:

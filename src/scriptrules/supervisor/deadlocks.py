@@ -138,7 +138,8 @@ class Deadlocks:
 
     async def _needs(self, run: Run, entries: Sequence[Entry]) -> Needs:
         if run.state is RunState.QUEUED and run.reason == QUEUED:
-            return [[holder] for holder in self._limits.holders(run)]
+            holders = self._limits.holders(run)
+            return [] if run.id in holders else [[holder] for holder in holders]  # it has got a slot just now
         last = entries[-1] if entries else None
         if run.state is not RunState.WAITING or run.deadline is not None or last is None or last.state in ENTRY_FINAL:
             return []

@@ -9,15 +9,12 @@ import msgspec
 from scriptrules.clock import SECOND
 from scriptrules.journal import Record
 from scriptrules.model import RUN_FINAL, Run, RunState, Task
-from scriptrules.sandbox.wire import Outcome
 from scriptrules.store.protocol import SecretUse, Variable, Wake
 from scriptrules.supervisor.states import RUN
 
 
 class Go(msgspec.Struct, frozen=True):
-    """Let the script go on with this outcome."""
-
-    outcome: Outcome
+    """Let the script go on with what it has waited for."""
 
 
 class Start(msgspec.Struct, frozen=True):

@@ -126,7 +126,8 @@ class Driver:
         for record in decision.records:
             journal.apply(live.entries, record)
             change.journal.append((run.id, journal.encode(record)))
-        change.runs.append(run)
+        if decision.ended or run.state not in RUN_FINAL:  # else this is late, and what has ended may be removed by now
+            change.runs.append(run)
         change.tasks += decision.tasks
         self.announce(task for task in decision.tasks if task.state is TaskState.NEW)
         change.wakes += decision.wakes
@@ -169,7 +170,7 @@ class Driver:
         for effect in decision.effects:
             match effect:
                 case Go():
-                    self.scripts.go(live, effect.outcome)
+                    self.scripts.go(live)
                 case Start():
                     self.begin(live, effect.seq)
                 case Stop():

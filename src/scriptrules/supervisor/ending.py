@@ -21,7 +21,6 @@ from scriptrules.model import (
     Run,
     RunState,
 )
-from scriptrules.sandbox.wire import Outcome
 from scriptrules.store.protocol import Wake
 from scriptrules.supervisor.arguments import (
     run_args,
@@ -31,7 +30,6 @@ from scriptrules.supervisor.decision import Decision, Go, Setting, move
 from scriptrules.supervisor.entries import (
     is_final,
     is_outstanding,
-    outcome_of,
     task_wakes,
 )
 
@@ -50,7 +48,7 @@ def after_end(decision: Decision, entries: Sequence[Entry], seq: int, now: int, 
         return  # it is held, or on its way: what has ended is found when it comes to wait for it
     waiting = known[-1]
     if waiting.seq == seq and waiting.name in setting.blocking:
-        decision.effects.append(Go(outcome_of(waiting, known)))
+        decision.effects.append(Go())
         move(decision, RunState.RUNNING, now)
     elif waiting.name == "wait" and waiting.state not in ENTRY_FINAL:
         ready = fulfilled(waiting, known)
@@ -65,8 +63,7 @@ def finish_wait(decision: Decision, entry: Entry, known: Sequence[Entry], ready:
     decision.done += task_wakes(decision.run.id, entry, known)
     result = msgspec.json.encode({"ready": ready})
     decision.records.append(EndRecord(now, entry.seq, EntryState.DONE, msgspec.Raw(result)))
-    ended = msgspec.structs.replace(entry, state=EntryState.DONE, result=result, ended=now)
-    decision.effects.append(Go(outcome_of(ended, known)))
+    decision.effects.append(Go())
     move(decision, RunState.RUNNING, now)
 
 
@@ -76,7 +73,7 @@ def finish_entry(
     raw = NOTHING if result is None else msgspec.Raw(result)
     decision.records.append(EndRecord(now, entry.seq, state, raw, error))
     if decision.run.state is RunState.WAITING or entry.name == "hold":
-        decision.effects.append(Go(Outcome(result or b"null", error)))
+        decision.effects.append(Go())
         move(decision, RunState.RUNNING, now)
 
 

@@ -87,10 +87,14 @@ def about_to_be_given(entries: Sequence[Entry], blocking: frozenset[str]) -> lis
     if not entries or entries[-1].name not in blocking | AT_ONCE or entries[-1].state not in ENTRY_FINAL:
         return []
     last = entries[-1]
-    if last.name != "wait" or last.result is None:
-        return [last]
-    ready = msgspec.json.decode(last.result).get("ready", [])
-    return [last, *(entries[seq - 1] for seq in ready)]
+    return [last, *(entries[seq - 1] for seq in ready_of(last))]
+
+
+def ready_of(entry: Entry) -> list[int]:
+    """The entries whose results a `wait` has given, or is about to give; none where somebody has answered it."""
+    if entry.name != "wait" or entry.result is None:
+        return []
+    return list(msgspec.json.decode(entry.result).get("ready", []))
 
 
 def failed_result(host: str, reason: str) -> bytes:

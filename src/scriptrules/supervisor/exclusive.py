@@ -1,10 +1,40 @@
-"""One after the other, for each key: what reads, decides and writes without anybody in between."""
+"""What reads, decides and writes without certain others in between."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+
+class Shared:
+    """Something that many may use at the same time, or one alone."""
+
+    def __init__(self) -> None:
+        self._users = 0
+        self._turn = asyncio.Lock()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        """Wait until nobody has it alone."""
+        async with self._turn:
+            self._users += 1
+            self._idle.clear()
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._idle.set()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Wait until nobody uses it; who comes meanwhile waits for the end of this."""
+        async with self._turn:
+            await self._idle.wait()
+            yield
 
 
 class Exclusive:

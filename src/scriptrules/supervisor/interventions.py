@@ -56,7 +56,9 @@ from scriptrules.supervisor.entries import (
     is_generated,
     is_outstanding,
     name_of,
+    outcome_of,
     outstanding,
+    ready_of,
     went_well,
 )
 from scriptrules.supervisor.limits import Admission, occupy
@@ -199,16 +201,19 @@ def _undo_failure(decision: Decision, entries: Sequence[Entry], now: int) -> Non
         decision.records.append(CutRecord(now, last.seq))  # it was never carried out: the script comes to it again
         return
     again = [last.seq] if last.state is EntryState.FAILED and is_function(last) else []
+    unwell: list[Entry] = []  # tasks that may have been retried since
     if last.name == "wait":
         args = wait_args(last.args)
         targets = [entries[seq - 1] for seq in args.what]
         again = [target.seq for target in targets if target.state is EntryState.FAILED]
-        for target in targets:
-            if is_generated(target) and is_final(target, args.tree) and not went_well(target, args.tree):
-                unknown = msgspec.json.encode({"task": child_of(target)})  # it may have been retried since
-                decision.records.append(EndRecord(now, target.seq, EntryState.DONE, msgspec.Raw(unknown)))
-    anew = last.name == "wait" and (again or decision.records or last.state is not EntryState.DONE)
+        ended = [target for target in targets if is_generated(target) and is_final(target, args.tree)]
+        unwell = [target for target in ended if not went_well(target, args.tree)]
+    anew = last.name == "wait" and (again or unwell or last.state is not EntryState.DONE)
     anew = anew or last.state is EntryState.CANCELLED  # the rule's timeout has passed meanwhile
+    _keep_given(decision, entries, {*again, *(target.seq for target in unwell)})
+    for target in unwell:
+        unknown = msgspec.json.encode({"task": child_of(target)})
+        decision.records.append(EndRecord(now, target.seq, EntryState.DONE, msgspec.Raw(unknown)))
     if anew or (last.name in ("call", "receive", "load") and last.state is EntryState.FAILED):
         decision.done = outstanding(run, [last], entries=entries)
         decision.records.append(CutRecord(now, last.seq))  # the script comes to it again, and waits anew
@@ -219,6 +224,15 @@ def _undo_failure(decision: Decision, entries: Sequence[Entry], now: int) -> Non
         kind = "execution" if entries[seq - 1].name == "run" else "function"
         decision.wakes.append(Wake(run.id, seq, kind, execution_key(run, seq, entries[seq - 1].attempt + 1)))
         decision.effects.append(Start(seq))
+
+
+def _keep_given(decision: Decision, entries: Sequence[Entry], seqs: set[int]) -> None:
+    """Write down what earlier waits have given of these entries: what becomes of them now, the script saw otherwise."""
+    for entry in entries[:-1]:
+        if entry.name == "wait" and seqs.intersection(ready_of(entry)):
+            given = b'{"given":' + outcome_of(entry, entries).value + b"}"
+            record = EndRecord(entry.ended or entry.since, entry.seq, EntryState.DONE, msgspec.Raw(given))
+            decision.records.append(record)
 
 
 def _untold(entries: Sequence[Entry]) -> list[int]:

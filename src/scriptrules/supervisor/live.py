@@ -18,21 +18,24 @@ from scriptrules.supervisor.references import Answer
 SOURCES_KEPT = 256  # pinned sources in memory
 
 
+class Turn:
+    """One execution of a script: from when a worker is about to be asked until what its slice did is decided on."""
+
+
 class LiveRun:
     """A run in memory. `worker` and `slot` say where its script is suspended, if it is."""
 
     __slots__ = (
         "answers",
         "asked_again",
-        "busy",
         "entries",
         "generated",
         "run",
         "slot",
-        "stale",
         "suspected",
         "task",
         "told",
+        "turn",
         "uncommitted",
         "worker",
     )
@@ -44,8 +47,7 @@ class LiveRun:
         self.generated: set[tuple[str, str]] | None = None  # names, and how; made when it is asked for
         self.worker: Worker | None = None
         self.slot = 0
-        self.busy = False  # a worker is executing it, or is about to
-        self.stale = False  # what the worker is executing does not count any more
+        self.turn: Turn | None = None  # the only execution of it that counts, if there is one
         self.asked_again = False
         self.suspected = 0  # times that a worker died with it first in line, for no reason that is known
         self.uncommitted = 0  # decisions that are on their way to the disk
@@ -113,7 +115,7 @@ class LiveRuns:
         worker.warm += 1
         if len(warm) > self._warm_max:
             oldest = next(iter(warm.values()))
-            self._evict(oldest)  # it may be waiting for a variable: then its slice is executed again
+            self.evict(oldest)  # it may be waiting for a variable: then its slice is executed again
             self.forget_idle(oldest)
 
     def cool(self, live: LiveRun) -> None:
@@ -125,10 +127,12 @@ class LiveRuns:
 
     def give_up(self, live: LiveRun) -> None:
         """Have the suspended script forgotten; what a worker is executing does not count any more."""
-        self._evict(live)
-        live.stale = live.busy
+        self.evict(live)
+        live.turn = None
+        live.answers, live.told = [], 0
 
-    def _evict(self, live: LiveRun) -> None:
+    def evict(self, live: LiveRun) -> None:
+        """Have the suspended script forgotten: the run goes on by replay."""
         if live.worker is not None:
             self._warm.get(live.worker, {}).pop(live.run.id, None)
             self._pool.evict(live.worker, [live.slot])
@@ -136,7 +140,7 @@ class LiveRuns:
 
     def forget_idle(self, live: LiveRun) -> None:
         """Drop from memory a run that nothing holds there."""
-        if live.worker is None and not live.busy and not live.uncommitted:
+        if live.worker is None and live.turn is None and not live.uncommitted:
             self.runs.pop(live.run.id, None)
 
     def worker_gone(self, worker: Worker) -> None:

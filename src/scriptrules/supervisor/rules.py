@@ -111,6 +111,10 @@ class Rules:
         source = self._newest.get(rule) or self.active.get(rule)
         return None if source is None else (source, self._findings.get(source.digest, []))
 
+    def digests(self) -> set[str]:
+        """Of the sources that are active, or about to be."""
+        return {source.digest for sources in (self.active, self._newest) for source in sources.values()}
+
     def newest(self, plan: str) -> Source | None:
         """The active source of a rule, or of the file whose table it is an entry of."""
         return self.active.get(plan) or self.active.get(plan.partition(":")[0])

@@ -118,7 +118,8 @@ class Supervisor:
         self.verbs = Verbs(
             store, self.rules, self.breakpoints, self.live, self.driver, self.matcher, self.limits, setting, clock
         )
-        self.retention = Retention(store, config.retention, self._active_digests, clock)
+        decided = partial(self.driver.submit, Change())
+        self.retention = Retention(store, config.retention, self.rules.digests, clock, decided, self.verbs.reviving)
         self.driver.cancel_quietly = self.verbs.cancel_quietly
         self._deadlocks = Deadlocks(store, self.live, self.limits, self.driver, self._background, clock)
         self.driver.waits = self._deadlocks.look
@@ -205,9 +206,6 @@ class Supervisor:
         for wall in lacking:
             log.warning("sandbox.wall_missing", wall=wall)
 
-    def _active_digests(self) -> list[str]:
-        return [source.digest for source in self.rules.active.values()]
-
     async def _recover(self) -> None:
         """Take up what is outstanding; nothing is replayed before its next result is there."""
         after = ("", 0)
@@ -222,8 +220,9 @@ class Supervisor:
         last = ""
         while runs := await self.store.unfinished_runs(last, PAGE):
             for each in runs:
-                if each.reason != QUEUED:
-                    self.driver.scripts.replay(await self.live.get(each.id))
+                live = await self.live.get(each.id)
+                self.driver.scripts.replay(live)
+                self.live.forget_idle(live)
             last = runs[-1].id
         self.limits.review()
         self.matcher.refill()

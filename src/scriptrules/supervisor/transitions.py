@@ -63,7 +63,6 @@ from scriptrules.supervisor.entries import (
     child_of,
     is_final,
     is_generated,
-    outcome_of,
     outstanding,
     receive_wakes,
     task_wakes,
@@ -308,7 +307,7 @@ def _block(decision: Decision, known: Sequence[Entry], piece: Slice, now: int, s
     if entry.state in ENTRY_FINAL:
         if piece.entries:
             raise WorkerLied("the script waits for what it has been given")
-        decision.effects.append(Go(outcome_of(entry, known)))  # it came while the script was being replayed
+        decision.effects.append(Go())  # its result came while the script was being replayed
         move(decision, RunState.RUNNING, now)
         return
     if entry.name == "receive":

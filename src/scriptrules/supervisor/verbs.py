@@ -6,7 +6,7 @@ done for a request is not done again when the request is repeated.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -22,6 +22,7 @@ from scriptrules.supervisor.breakpoints import STEP, Breakpoints, held_by
 from scriptrules.supervisor.decision import Decision, Setting
 from scriptrules.supervisor.driver import Driver
 from scriptrules.supervisor.entries import about_to_be_given, effective_of
+from scriptrules.supervisor.exclusive import Shared
 from scriptrules.supervisor.forking import on_fork
 from scriptrules.supervisor.limits import Admission, RunLimits
 from scriptrules.supervisor.live import LiveRun, LiveRuns
@@ -72,6 +73,7 @@ class Verbs:
         self._limits = limits
         self._setting = setting
         self._clock = clock
+        self.reviving = Shared()  # used by those who begin again what has ended
 
     async def was_done(self, ask: Ask, thing: str) -> bool:
         """Whether this request has been carried out for this task or run before."""
@@ -150,7 +152,7 @@ class Verbs:
         if id.startswith("r"):
             await self._resume_run(id, ask, step)
             return
-        async with self._claimed(id) as task:
+        async with self.reviving.together(), self._claimed(id) as task:
             if task.state in (TaskState.HELD, TaskState.UNMATCHED):
                 change = Change()
                 breakpoint = held_by(task.reason)
@@ -293,6 +295,10 @@ class Verbs:
             for run in runs:
                 await self.retry(run.id, ask, pinned, from_start)
             return
+        async with self.reviving.together():
+            await self._retry_run(id, ask, pinned, from_start)
+
+    async def _retry_run(self, id: str, ask: Ask, pinned: bool, from_start: bool) -> None:
         live = await self._live.get(id)
         if live.run.state not in (RunState.FAILED, RunState.HELD):
             raise NotPossible(f"Run {id} is {live.run.state}; only failed and held runs can be retried.")
@@ -301,7 +307,6 @@ class Verbs:
         if live.run.state is RunState.FAILED:
             change.reopened.append((live.run.task, self._clock()))
         self._live.give_up(live)
-        live.stale = False
         admission = self._admission(live, control) if live.run.state is RunState.FAILED else None
         now = self._clock()
         decision = interventions.on_retry(live.run, live.entries, digest, from_start, now, control, admission)
@@ -318,14 +323,16 @@ class Verbs:
         for done in await self._store.requested(ask.request) if ask.request else ():
             if done.thing == id and done.detail is not None:
                 return str(msgspec.json.decode(done.detail)["fork"])
-        live = await self._live.get(id)
+        async with self.reviving.together():
+            return await self._fork_run(id, seq, value, pinned, ask)
+
+    async def _fork_run(self, id: str, seq: int, value: bytes, pinned: bool, ask: Ask) -> str:
+        live, records = await self._with_records(id)
         digest, control = self._source_for(live.run, pinned)
         admission = self._admission(live, control)
-        records = [journal.decode(body) for body in await self._store.journal(id)]
-        entries = journal.fold(records)
         now = self._clock()
         fork = self._setting.new_id("r")
-        decision = on_fork(live.run, records, entries, seq, value, fork, digest, control, admission, now)
+        decision = on_fork(live.run, records, live.entries, seq, value, fork, digest, control, admission, now)
         if admission is not None:
             self._limits.enter(decision.run, admission)
         forked = LiveRun(decision.run, live.task, [])
@@ -335,6 +342,16 @@ class Verbs:
         self._live.forget_idle(live)
         await self._driver.decide_and_wait(forked, decision, change)
         return fork
+
+    async def _with_records(self, id: str) -> tuple[LiveRun, list[journal.Record]]:
+        """A run with the records that its entries in memory are made of: decisions may be on their way to the disk."""
+        while True:
+            await self._driver.submit(Change())
+            records = [journal.decode(body) for body in await self._store.journal(id)]
+            live = await self._live.get(id)
+            if _stands(journal.fold(records)) == _stands(live.entries):
+                return live, records
+            self._live.forget_idle(live)
 
     def _source_for(self, run: Run, pinned: bool) -> tuple[str, Control | None]:
         """The source that a run is done again with, and how that controls it."""
@@ -414,6 +431,11 @@ def _held_before(live: LiveRun) -> Entry | None:
     """The entry that a run is held before."""
     last = live.entries[-1] if live.entries else None
     return last if last is not None and last.state is EntryState.HELD else None
+
+
+def _stands(entries: Sequence[Entry]) -> list[tuple[str, EntryState, int, int]]:
+    """How far entries are: every record but an edit moves one of them in time."""
+    return [(entry.name, entry.state, entry.since, entry.attempt) for entry in entries]
 
 
 def _merged(before: bytes, fields: bytes) -> bytes:

@@ -34,7 +34,7 @@ from scriptrules.store.protocol import Wake
 from scriptrules.supervisor import interventions, states, transitions
 from scriptrules.supervisor.arguments import WorkerLied
 from scriptrules.supervisor.decision import Cancel, Decision, Go, Replay, Setting, Start, Stop
-from scriptrules.supervisor.entries import child_of, is_final, past_of
+from scriptrules.supervisor.entries import child_of, is_final, outcome_of, past_of
 
 TASK = Task("t0", "upload.finished", b"{}", TaskState.RUNNING, 0, 0, root="t0", hop=4, depth=2)
 BROKEN = Failure("ExecutionFailed", "exit code 3")
@@ -88,6 +88,12 @@ def sleep(seconds: float = 60.0) -> Intent:
     return intent("sleep", seconds=seconds)
 
 
+class Taken(Decision):
+    """A decision with the entries that there are after it."""
+
+    known: list[Entry] = []
+
+
 class Live:
     """A run as the supervisor has it in memory, with what the store would have: records and wakes."""
 
@@ -111,7 +117,7 @@ class Live:
             self.wakes[wake.seq, wake.kind, wake.key] = wake
         for wake in decision.done:
             self.wakes.pop((wake.seq, wake.kind, wake.key), None)
-        return decision
+        return Taken(**msgspec.structs.asdict(decision), known=list(self.entries))
 
     def slice(self, *intents: Intent, end: str = "blocked", **more: object) -> Decision:
         piece = Slice(1, end, list(intents), **more)  # type: ignore[arg-type]
@@ -167,7 +173,8 @@ class Live:
 
 
 def outcomes(decision: Decision) -> list[Outcome]:
-    return [effect.outcome for effect in decision.effects if isinstance(effect, Go)]
+    assert isinstance(decision, Taken)
+    return [outcome_of(decision.known[-1], decision.known) for effect in decision.effects if isinstance(effect, Go)]
 
 
 def given_to(decision: Decision) -> object:
@@ -684,6 +691,26 @@ def test_a_retry_does_the_failed_execution_anew_and_keeps_the_others() -> None:
     assert set(live.wakes) == {(2, "execution", execution_key(live.run, 2, 2))}
     live.slice(wait(1, 2))
     assert len(outcomes(live.ended(2, {"status": "done"}, attempt=2))) == 1
+
+
+def test_what_an_earlier_wait_has_given_stays_so_when_it_is_retried() -> None:
+    live = Live()
+    live.slice(started("a"), started("b"), wait(1, 2, any=True))
+    live.ended(2, {"status": "failed"}, BROKEN)
+    live.slice(emit(), wait(1))
+    live.ended(1, {"status": "done"})
+    live.slice(emit(), wait(1, 2))
+    live.slice(end="raised", error=BROKEN)
+    before = [past.outcome for past in past_of(live.entries, SETTING.blocking, 0)][:6]
+    moments = [past.at for past in past_of(live.entries, SETTING.blocking, 0)][2]
+    live.now += SECOND
+    live.retry()
+    assert [past.outcome for past in past_of(live.entries, SETTING.blocking, 0)] == before
+    live.slice(wait(1, 2))
+    live.ended(2, {"status": "done"}, attempt=2)
+    after = past_of(live.entries, SETTING.blocking, 0)
+    assert [past.outcome for past in after][:6] == before
+    assert after[2].at == moments, "the script's clock stands where it stood"
 
 
 def test_a_retry_calls_the_failed_function_again() -> None:
