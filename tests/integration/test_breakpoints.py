@@ -373,6 +373,18 @@ def test_in_bulk_with_a_dry_run_and_once_for_a_request(server: Server) -> None:
     assert server.task(again)["state"] == "held", "the repeated request does nothing more"
 
 
+def test_all_that_no_rule_has_matched_is_matched_again_where_that_is_said(server: Server) -> None:
+    ids = [server.send("orphan", n=n) for n in range(3)]
+    for id in ids:
+        server.wait_task(id, {"unmatched"})
+    server.rule("late", 'on = "orphan"\ndef main(n):\n    return n\n')
+    eventually(lambda: any(one["rule"] == "late" for one in server.get("/api/rules")["items"]), "active")
+    assert server.post("/api/bulk/resume", name="orphan")["matched"] == 0, "only what is held"
+    assert server.post("/api/bulk/resume", name="orphan", reason="unmatched")["changed"] == 3
+    for id in ids:
+        assert server.wait_task(id, {"done"})["state"] == "done"
+
+
 def test_a_pattern_is_refused_where_the_name_of_tasks_is_meant(server: Server) -> None:
     for ask in (lambda: server.post("/api/bulk/resume", name="wo*"), lambda: server.get("/api/tasks?name=wo*")):
         with pytest.raises(Problem, match="is a pattern"):

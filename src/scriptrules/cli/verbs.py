@@ -77,7 +77,8 @@ def _read_json(context: click.Context, parameter: click.Parameter, value: str) -
 def resume_command(id: str | None, **given: Any) -> None:
     """Let a held task or run go on.
 
-    An unmatched task is matched again. Without an id, everything held that the filters select.
+    An unmatched task is matched again; all of them by --reason unmatched. Without an id, everything held that the
+    filters select.
     """
     _do("resume", id, given)
 

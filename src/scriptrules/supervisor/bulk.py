@@ -12,6 +12,7 @@ from scriptrules.supervisor.verbs import PAGE, Ask, Verbs
 
 BULK = "bulk"  # what stands as the thing in the audit of such a request
 FAILED_SHOWN = 100
+UNMATCHED = "unmatched"  # the state, as the reason for which such tasks are resumed: only when that is said
 
 HELD_VERBS = frozenset({"resume", "step", "edit", "answer", "drop"})
 _STATES = {  # of tasks and of runs that a verb is for
@@ -57,6 +58,8 @@ async def select(store: Store, verb: str, selection: Selection, asked: int | Non
     if selection.reason is not None:
         tasks, runs = _STATES_FOR_A_REASON.get(verb, (tasks, runs))
     fields = {name: getattr(selection, name) for name in ("name", "reason", "since", "until")}
+    if verb == "resume" and selection.reason == UNMATCHED:
+        tasks, runs, fields["reason"] = (UNMATCHED,), (), None
     for state in () if selection.rule else tasks:
         cursor: str | None = None
         while page := await store.tasks(Filter(state=state, cursor=cursor, limit=PAGE, **fields)):

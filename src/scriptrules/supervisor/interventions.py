@@ -276,7 +276,8 @@ def on_edit(run: Run, entries: Sequence[Entry], task: Task, args: bytes, now: in
     try:
         carry_out(Decision(run), task, held.name, args, held.seq, now, False, setting)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, WorkerLied) as error:
-        raise BadTask(f"{held.name}() cannot have these arguments: {error}") from None
+        own = ", ".join(msgspec.json.decode(held.args, type=dict[str, msgspec.Raw]))
+        raise BadTask(f"{held.name}() cannot have these arguments: {error}. It has {own}.") from None
     known = {entry.secret for entry in entries if entry.secret is not None}
     if not secrets_in(held.name, args, setting.secrets) <= known:
         raise BadTask("An edit cannot bring in a secret. Have the rule load it.")
