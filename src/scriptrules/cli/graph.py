@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from scriptrules.flow.graph import Graph, GraphEdge
     from scriptrules.model import Source
 
+AND = " and "  # between the conditions of an edge
 FORMATS = ("text", "mermaid", "dot", "json")
 ARROWS = {"certain": ("→", "bold"), "possible": ("⇢", ""), "unknown": ("?", "held")}
-CONDITION_MAX = 400  # characters; the table cuts it to the terminal's width
+CONDITION_MAX = 38  # characters; of a longer one the last parts are shown, which tell most
 
 
 @click.command("graph")
@@ -173,7 +174,17 @@ def print_graph(graph: Graph, everywhere: set[str]) -> None:
 def _generated(edge: GraphEdge) -> tuple[Piece, Piece]:
     arrow, style = ARROWS[edge.certainty]
     via = "" if edge.via in ("emit", "return") else f"{edge.via} "
-    return (f"{arrow} {via}{edge.task}", style), (edge.condition[:CONDITION_MAX], "dim")
+    return (f"{arrow} {via}{edge.task}", style), (last_parts(edge.condition, CONDITION_MAX), "dim")
+
+
+def last_parts(condition: str, size: int) -> str:
+    """Of a long condition the last parts, as many as fit, and at least one."""
+    _, *parts = condition.split(AND)
+    if len(condition) <= size or not parts:
+        return condition
+    while len(parts) > 1 and len(AND.join(["…", *parts])) > size:
+        parts = parts[1:]
+    return AND.join(["…", *parts])
 
 
 def in_order(graph: Graph) -> list[str]:

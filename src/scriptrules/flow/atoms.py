@@ -14,6 +14,8 @@ There is one way to write down each meaning; `sequence` and `branch` see to it:
   ``not (a < b)`` is ``a >= b``, ``not not a`` is ``a``. ``case "x"`` of ``match kind`` is ``kind == 'x'``, and
   ``case "x" | "y"`` is ``kind in ('x', 'y')``; other patterns are ``case [first, *rest]``, with ``if guard`` behind.
   A `try` is its body, and then a Branch: ``except ValueError``, or `NO_EXCEPTION` for what follows without one.
+* A value of which the program does not say on what it depends, as after a loop that may have had no turn, is a Branch
+  of cases that are all called `EITHER` (flow/values.py); the condition of an edge leaves it out.
 * The `when` of a rule, or the filter of a table's entry, stands around everything as a Branch of one case, since a
   rule that does not match does not run.
 * The `reason` of an Unknown is for people. Its `pattern` covers every name that can be generated there; ``*`` in it is

@@ -14,8 +14,9 @@ import msgspec
 from scriptrules.flow.atoms import NOTHING, Atom, Type, Unknown, branch, sequence
 from scriptrules.flow.domains import Domain
 from scriptrules.flow.shapes import Certainty, Edge, Via
-from scriptrules.flow.values import NONE, State, Value, Way, merge
+from scriptrules.flow.values import EITHER, NONE, State, Value, Way, merge
 
+AND = " and "  # between the conditions of an edge
 CASES_MAX = 8  # ways on which a program goes on side by side; more are merged
 
 
@@ -143,7 +144,7 @@ def settle(path: Path) -> Path:
         return path
     cases = tuple((label, settle(inner)) for label, inner in end.cases)
     if all(isinstance(inner.end, Falls) for _, inner in cases):
-        state, _ = merge([Way(label or "", state_of(inner.end)) for label, inner in cases], end.base)
+        state, _ = merge([Way(label or EITHER, state_of(inner.end)) for label, inner in cases], end.base)
         return Path((*path.effects, *fork([(label, inner) for label, inner in cases], end.total)), Falls(state))
     return Path(path.effects, Split(cases, end.base, end.total))
 
@@ -159,7 +160,7 @@ def together(path: Path) -> Path:
         if kind is Fails:
             cases.append((None, Path((), Fails())))
             continue
-        ways = [Way("", state_of(end), end.value if isinstance(end, Returns) else NONE) for end in found]
+        ways = [Way(EITHER, state_of(end), end.value if isinstance(end, Returns) else NONE) for end in found]
         state, value = merge(ways, base)
         cases.append((None, Path((), Returns(state, value) if kind is Returns else kind(state))))
     effects = flat(path)
@@ -242,7 +243,7 @@ def edges_of(effects: Sequence[Effect], condition: str = "") -> list[Edge]:
             certainty = Certainty.CERTAIN if sure else Certainty.POSSIBLE
             if sure:
                 labels = labels[: 1 if condition else 0]  # it is generated in the other cases as well
-        needed = " and ".join(map(_bracketed, labels))
+        needed = AND.join(_bracketed(label) for label in labels if label != EITHER)
         waits = (found.atom, found.via) not in hasty
         edge = Edge(name, found.via, certainty, needed, found.line, reason, waits)
         known = best.get((name, found.via))

@@ -14,7 +14,7 @@ from functools import partial
 from scriptrules.diagnostics import CODES, Rejected
 from scriptrules.flow.atoms import Atom, Branch, Case, List
 from scriptrules.flow.conditions import written
-from scriptrules.flow.domains import Domain
+from scriptrules.flow.domains import ANY, Domain
 from scriptrules.flow.effects import Effect, Falls, ForkCase, Maybe, atom_of, edges_of, ends, together
 from scriptrules.flow.interpreter.containers import field
 from scriptrules.flow.interpreter.deciding import decide
@@ -145,6 +145,7 @@ class _Analysis:
         self.defined = {one.name: one for one in tree.body if isinstance(one, ast.FunctionDef)}
         self.machine = Machine(LANGUAGE, functions, libraries)
         self.fields: dict[str, int] = {}
+        self.only: list[str] | None = None
 
     def facts(self) -> RuleFacts:
         """What there is to know."""
@@ -169,6 +170,7 @@ class _Analysis:
             edges=edges,
             line=self._line(),
             on=said.on,
+            only=self.only,
             has_on="on" in self.assigned or "schedule" in self.assigned,
             filtered=bool(label),
             fallback=self.entry.nomatch if self.entry else said.nomatch,
@@ -242,6 +244,9 @@ class _Analysis:
         if true is None:
             return False
         machine.state = true
+        named = true.facts.get("task.name", ANY)
+        if named.only is not None:
+            self.only = sorted(name for name in named.only if isinstance(name, str))
         return True
 
     def _filter(self) -> Value | None:

@@ -62,7 +62,7 @@ def findings(files: Mapping[str, Facts], world: World) -> dict[str, list[Diagnos
 
 def _all(rules: list[RuleFacts], whole: Graph, world: World) -> Iterator[tuple[str, Diagnostic]]:
     handling = [facts for facts in rules if not facts.fallback]
-    own = [(pattern, facts) for facts in handling for pattern in facts.on]
+    own = [(pattern, facts) for facts in handling for pattern in facts.names]
     patterns = Patterns([*own, *((use.name, facts) for facts in rules for use in facts.received)])
     lonely = {
         edge.task: edge for edge in whole.edges if is_literal(edge.task) and not patterns.fitting(edge.task)

@@ -115,14 +115,16 @@ class Reaching:
     """Which rules a name can reach."""
 
     def __init__(self, rules: Iterable[RuleFacts]) -> None:
-        self._patterns = Patterns((pattern, facts) for facts in rules for pattern in facts.on)
+        rules = list(rules)
+        self._reached = Patterns((name, facts) for facts in rules for name in facts.names)
+        self._named = Patterns((pattern, facts) for facts in rules for pattern in facts.on)
         self._known: dict[str, list[str]] = {}
 
     def rules(self, name: str) -> list[str]:
         """The rules that tasks of this name, or of names of this pattern, can reach; fallbacks where others may not."""
         found = self._known.get(name)
         if found is None:
-            fitting = [] if name == ANYTHING else self._patterns.fitting(name)
+            fitting = [] if name == ANYTHING else self._reached.fitting(name)
             sure = is_literal(name) and any(not facts.fallback and not facts.filtered for facts in fitting)
             able = [facts for facts in fitting if not (facts.fallback and sure)]
             found = self._known[name] = [facts.rule for facts in sorted(able, key=_rank)]
@@ -130,7 +132,7 @@ class Reaching:
 
     def answering(self, name: str) -> list[RuleFacts]:
         """The rules that answer a call of this name: those of the highest priority that name it literally."""
-        able = sorted((facts for facts in self._patterns.literal.get(name, ()) if not facts.fallback), key=_rank)
+        able = sorted((facts for facts in self._named.literal.get(name, ()) if not facts.fallback), key=_rank)
         return [facts for facts in able if facts.priority == able[0].priority]
 
 

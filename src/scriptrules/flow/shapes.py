@@ -61,6 +61,7 @@ class RuleFacts(msgspec.Struct, frozen=True):
     line: int = 1  # of main, or of the entry
     on: list[str] = []
     has_on: bool = True
+    only: list[str] | None = None  # names to which the filter narrows `on` down, where it says so
     filtered: bool = False  # it has a filter, so not every task of a name that fits runs it
     fallback: bool = False
     priority: int = 0
@@ -71,6 +72,11 @@ class RuleFacts(msgspec.Struct, frozen=True):
     starts: list[Start] = []
     unreached: list[int] = []  # lines of statements that control never gets to
     endless: list[Use] = []  # functions that call themselves and never return
+
+    @property
+    def names(self) -> list[str]:
+        """Names, and patterns of them, of the tasks that can run it."""
+        return self.on if self.only is None else self.only
 
 
 class Facts(msgspec.Struct, frozen=True):

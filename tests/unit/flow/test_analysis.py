@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from scriptrules.flow.atoms import Branch, List, Unknown
+from scriptrules.flow.atoms import Atom, Branch, List, Unknown
 from scriptrules.flow.facts import TOO_COMPLEX, analyse
 from scriptrules.flow.shapes import Facts, RuleFacts, Start
+from scriptrules.flow.values import EITHER
 from scriptrules.plugins.manager import Plugins
 from scriptrules.rulebook.files import make_source
 
@@ -279,6 +280,48 @@ def test_the_outcome_of_a_job_is_written_as_its_author_writes_it(file: str, text
     }
     assert isinstance(found.subsequents, Branch)
     assert [case.condition for case in found.subsequents.cases] == ["ok", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("head", "only"),
+    [
+        ('on = "a.*"\nwhen = lambda task: task.name in ("a.b", "a.c", "x")\n', ["a.b", "a.c"]),
+        ('on = ["a", "b"]\nwhen = lambda task: task.name != "a" and task["n"]\n', ["b"]),
+        ('on = "a.*"\nwhen = lambda task: task["n"]\n', None),
+        ('on = "a.*"\nwhen = lambda task: task.name == "a.b" or task["n"]\n', None),
+    ],
+)
+def test_names_that_a_filter_leaves_are_known(head: str, only: list[str] | None) -> None:
+    assert rule(f"{head}def main():\n    pass\n").only == only
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "    name = 'a'\n    while x[0]:\n        name = 'b'\n        sleep(1)\n",
+        "    name = 'a'\n    try:\n        name = x['b'] and 'b'\n    finally:\n        log('c')\n",
+        "    name = 'a'\n    for one in x:\n        try:\n            name = 'b'\n        except KeyError:\n"
+        "            break\n",
+        "    names = []\n    if x:\n        names.append('a')\n    name = [emit(one) and 'b' for one in names][0]\n",
+    ],
+)
+def test_no_condition_is_empty_and_where_nothing_tells_ways_apart_an_edge_has_none(body: str) -> None:
+    found = rule(f"def main(x):\n{body}    emit(name)\n")
+    conditions: list[str] = []
+
+    def look(atom: Atom) -> None:
+        match atom:
+            case List():
+                for one in atom.items:
+                    look(one)
+            case Branch():
+                for case in atom.cases:
+                    conditions.append(case.condition)
+                    look(case.atom)
+
+    look(found.subsequents)
+    assert all(conditions)
+    assert not any(EITHER in edge.condition for edge in found.edges)
 
 
 def test_a_certain_edge_has_no_condition_of_a_branch_that_generates_it_too() -> None:

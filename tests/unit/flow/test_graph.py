@@ -53,6 +53,17 @@ def test_tasks_reach_the_rules_whose_patterns_they_fit() -> None:
     assert [edge.returns for edge in found.edges] == [[], [], ["d"]]
 
 
+def test_a_task_reaches_no_rule_whose_filter_is_for_others() -> None:
+    texts = {
+        "pay": rule("pay.begun", "emit('pay.done' if x else 'pay.failed')"),
+        "again": rule("pay.*", "emit('pay.begun')", 'when = lambda task: task.name == "pay.failed"'),
+    }
+    reached = {(match.task, match.rule) for match in whole(**texts).matches}
+    assert ("pay.failed", "again") in reached
+    assert not {("pay.begun", "again"), ("pay.done", "again")} & reached
+    assert sorted(told(**texts)) == [("again", "SR503", 4), ("pay", "SR501", 4)]
+
+
 @pytest.mark.parametrize(
     ("pattern", "name", "fits"),
     [("a.*", "a.b", True), ("a.*", "a.b.c", False), ("a.**", "a", True), ("a.*", "*.b", True), ("a.*", "b.*", False),

@@ -21,6 +21,7 @@ from scriptrules.flow.interpreter.natives import native, unknown
 from scriptrules.flow.interpreter.scopes import Scope, scope
 from scriptrules.flow.interpreter.widening import equal_states
 from scriptrules.flow.values import (
+    EITHER,
     NONE,
     Choice,
     Const,
@@ -243,11 +244,11 @@ def _outcome(machine: Machine, path: Path) -> tuple[State, Value] | None:
     end = path.end
     if isinstance(end, Split):
         done = [(label, _outcome(machine, inner)) for label, inner in end.cases]
-        live = [Way(label or "", *found) for label, found in done if found is not None]
+        live = [Way(label or EITHER, *found) for label, found in done if found is not None]
         if not live:
             return None
         if len(live) < len(done) and all(label is not None for label, _ in done):
-            machine.pending.append(tuple((label or "", found is not None) for label, found in done))
+            machine.pending.append(tuple((label or EITHER, found is not None) for label, found in done))
         return merge(live, end.base)
     if isinstance(end, Returns):
         return end.state, end.value

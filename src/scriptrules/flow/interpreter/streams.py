@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from scriptrules.flow.atoms import OTHERWISE
 from scriptrules.flow.interpreter.elements import TURNS_MAX, VIEWS, Element, begin, elements, members
 from scriptrules.flow.interpreter.machine import Arguments, Machine, nowhere
 from scriptrules.flow.interpreter.truth import truths
@@ -58,7 +59,7 @@ def _each(machine: Machine, value: Value, turn: Callable[[Value], Value]) -> tup
         result = machine.fork(
             [
                 (presence.label, there, lambda item=item: turn(item)),  # type: ignore[misc]
-                ("", machine.state.copy(), lambda: NONE),
+                (OTHERWISE, machine.state.copy(), lambda: NONE),
             ]
         )
         done.append((result, presence))
