@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from scriptrules.flow.graph import PATTERN, RULE, Graph, GraphEdge
 from scriptrules.flow.shapes import Certainty, Via
 
+PLAIN = frozenset(" ._-/:,=!?()'*+·…")  # what stands in Mermaid as it is
 LABEL_MAX = 60  # characters beside an arrow
 
 
 def mermaid(graph: Graph) -> str:
     """A flowchart for Mermaid, as READMEs and wikis show it."""
-    names = {node.id: f"n{at}" for at, node in enumerate(graph.nodes)}
     lines = ["flowchart LR"]
+    ids = _ids(graph)
     for node in graph.nodes:
         left, right = ("[", "]") if node.kind == RULE else ("([", "])") if node.kind != PATTERN else ("{{", "}}")
-        lines.append(f'  {names[node.id]}{left}"{_mermaid(node.id)}"{right}')
+        lines.append(f'  {ids[node.kind == RULE, node.id]}{left}"{_mermaid(node.id)}"{right}')
     for match in graph.matches:
-        lines.append(f"  {names[match.task]} --> {names[match.rule]}")
+        lines.append(f"  {ids[False, match.task]} --> {ids[True, match.rule]}")
     for edge in graph.edges:
         arrow = "==>" if edge.certainty == Certainty.CERTAIN else "-.->"
         label = f'|"{_mermaid(text)}"|' if (text := label_of(edge)) else ""
-        lines.append(f"  {names[edge.rule]} {arrow}{label} {names[edge.task]}")
-        lines += [f"  {names[rule]} -.->|returns| {names[edge.rule]}" for rule in edge.returns if rule in names]
+        lines.append(f"  {ids[True, edge.rule]} {arrow}{label} {ids[False, edge.task]}")
+        lines += [f"  {ids[True, rule]} -.->|returns| {ids[True, edge.rule]}" for rule in _shown(edge.returns, ids)]
     return "\n".join(lines) + "\n"
 
 
@@ -33,17 +34,28 @@ def dot(graph: Graph) -> str:
 
 
 def _dot(graph: Graph) -> Iterator[str]:
+    ids = _ids(graph)
     for node in graph.nodes:
         shape = "box" if node.kind == RULE else "ellipse"
         style = ", style=dashed" if node.kind == PATTERN else ""
-        yield f"{_quoted(node.id)} [shape={shape}{style}];"
+        yield f"{ids[node.kind == RULE, node.id]} [label={_quoted(node.id)}, shape={shape}{style}];"
     for match in graph.matches:
-        yield f"{_quoted(match.task)} -> {_quoted(match.rule)};"
+        yield f"{ids[False, match.task]} -> {ids[True, match.rule]};"
     for edge in graph.edges:
         style = "bold" if edge.certainty == Certainty.CERTAIN else "dashed"
-        yield f"{_quoted(edge.rule)} -> {_quoted(edge.task)} [style={style}, label={_quoted(label_of(edge))}];"
-        for rule in edge.returns:
-            yield f"{_quoted(rule)} -> {_quoted(edge.rule)} [style=dotted, label=returns];"
+        ends = f"{ids[True, edge.rule]} -> {ids[False, edge.task]}"
+        yield f"{ends} [style={style}, label={_quoted(label_of(edge))}];"
+        for rule in _shown(edge.returns, ids):
+            yield f"{ids[True, rule]} -> {ids[True, edge.rule]} [style=dotted, label=returns];"
+
+
+def _ids(graph: Graph) -> dict[tuple[bool, str], str]:
+    """What nodes are called in a drawing, by whether they are rules and by name: a rule may be called like a task."""
+    return {(node.kind == RULE, node.id): f"n{at}" for at, node in enumerate(graph.nodes)}
+
+
+def _shown(rules: list[str], ids: Mapping[tuple[bool, str], str]) -> list[str]:
+    return [rule for rule in rules if (True, rule) in ids]
 
 
 def label_of(edge: GraphEdge) -> str:
@@ -54,11 +66,10 @@ def label_of(edge: GraphEdge) -> str:
 
 
 def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    escaped = " ".join(text.split("\n")).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
 def _mermaid(text: str) -> str:
-    for character, entity in (("&", "&amp;"), ("#", "#35;"), ('"', "&quot;"), ("<", "&lt;"), (">", "&gt;")):
-        text = text.replace(character, entity)
-    return text
+    """Text in which Mermaid finds neither its own signs nor those of Markdown and HTML."""
+    return "".join(one if one.isalnum() or one in PLAIN else f"#{ord(one)};" for one in text)

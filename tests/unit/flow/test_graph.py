@@ -91,9 +91,26 @@ def test_a_part_is_about_one_rule_or_task_or_what_follows_from_one() -> None:
     assert "e" not in {node.id for node in following(found, "a").nodes}
 
 
+def test_in_a_drawing_a_rule_and_the_task_of_its_name_are_two_things() -> None:
+    found = whole(approval=rule("approval", "emit('approval.sent')"))
+    drawn = mermaid(found).splitlines()
+    assert sum('"approval"' in line for line in drawn) == 2
+    assert "  n2 --> n0" in drawn
+    assert "  n0 ==> n1" in drawn
+    assert "  n2 -> n0;" in dot(found).splitlines()
+
+
+@pytest.mark.parametrize("name", ["%%{init: {}}%%", "`a`", "a\nb", 'a"]', "a#35;", "<b>", "end"])
+def test_a_drawing_has_a_line_for_each_thing_whatever_it_is_called(name: str) -> None:
+    plain, found = whole(a=rule("a", "emit('b')")), whole(**{name: rule("a", "emit('b')")})
+    assert len(mermaid(found).splitlines()) == len(mermaid(plain).splitlines())
+    assert len(dot(found).splitlines()) == len(dot(plain).splitlines())
+    assert not set("%`<>") & set("".join(line.split('"')[1] for line in mermaid(found).splitlines() if '"' in line))
+
+
 def test_drawings_quote_whatever_a_condition_says() -> None:
     found = whole(a=rule("a", """emit('b' if x == '"]-->' else 'c')"""))
-    assert "&quot;]--&gt;" in mermaid(found)
+    assert "#34;#93;--#62;" in mermaid(found)
     assert '\\"]-->' in dot(found)
     assert all(line.count('"') % 2 == 0 for line in mermaid(found).splitlines())
 
