@@ -385,8 +385,13 @@ def test_all_that_no_rule_has_matched_is_matched_again_where_that_is_said(server
         assert server.wait_task(id, {"done"})["state"] == "done"
 
 
-def test_a_pattern_is_refused_where_the_name_of_tasks_is_meant(server: Server) -> None:
-    for ask in (lambda: server.post("/api/bulk/resume", name="wo*"), lambda: server.get("/api/tasks?name=wo*")):
+def test_a_pattern_is_refused_where_a_name_is_meant(server: Server) -> None:
+    asks = (
+        lambda: server.post("/api/bulk/resume", name="wo*"),
+        lambda: server.get("/api/tasks?name=wo*"),
+        lambda: server.get("/api/runs?rule=wo*"),
+    )
+    for ask in asks:
         with pytest.raises(Problem, match="is a pattern"):
             ask()
 

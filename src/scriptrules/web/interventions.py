@@ -19,7 +19,7 @@ from scriptrules.web.requests import (
     ANONYMOUS,
     Limit,
     Position,
-    check_whole_name,
+    check_whole,
     decode_body,
     read_body,
     read_moment,
@@ -191,7 +191,7 @@ class _Verbs:
     async def many(self, request: Request) -> Response:
         verb = request.url.path.split("/")[-1]
         settings = decode_body(await read_body(request, self._body_max), BulkIn)
-        check_whole_name(settings.name)
+        check_whole(name=settings.name, rule=settings.rule)
         filters = (settings.name, settings.rule, settings.reason, settings.since, settings.until)
         if settings.all != (filters == (None,) * len(filters)):
             raise errors.BadTask(

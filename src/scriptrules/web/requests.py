@@ -65,18 +65,19 @@ def filter_of(query: msgspec.Struct) -> Filter:
     fields = {name: getattr(query, name) for name in query.__struct_fields__ if name in Filter.__struct_fields__}
     for name in ("since", "until"):
         fields[name] = read_moment(name, fields[name])
-    check_whole_name(fields.get("name"))
+    check_whole(name=fields.get("name"), rule=fields.get("rule"))
     return Filter(**fields)
 
 
-def check_whole_name(name: str | None) -> None:
-    """Refuse a pattern where the name of a task is meant: it would select nothing, and look like an answer.
+def check_whole(**given: str | None) -> None:
+    """Refuse a pattern where a name is meant: it would select nothing, and look like an answer.
 
     Raises:
         BadTask: it is a pattern.
     """
-    if name is not None and "*" in name:
-        raise errors.BadTask(f"name={name!r} is a pattern. Give the whole name of the tasks; others are left out.")
+    for parameter, name in given.items():
+        if name is not None and "*" in name:
+            raise errors.BadTask(f"{parameter}={name!r} is a pattern. Give the whole name.")
 
 
 def read_moment(name: str, text: str | None) -> int | None:
