@@ -1,5 +1,5 @@
-"""Writes docs/cli.md from the commands, docs/codes.md from the codes, the line counts of docs/reading-order.md, and the
-JSON schema of declarative rules that the wheel has.
+"""Writes docs/cli.md from the commands, docs/codes.md from the codes, the operations of docs/api.md, the line counts of
+docs/reading-order.md, and the JSON schema of declarative rules that the wheel has.
 
 Tests say when it has to be run again.
 """
@@ -16,12 +16,18 @@ import click
 
 from scriptrules.cli.explaining import explanations
 from scriptrules.cli.root import COMMANDS, cli, command_name
+from scriptrules.config import Config
 from scriptrules.plugins.manager import Plugins
 from scriptrules.rulebook.schema import schema_of
+from scriptrules.store.memory import MemoryStore
+from scriptrules.supervisor.supervisor import Supervisor
+from scriptrules.web.app import all_operations
+from scriptrules.web.operations import Site
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "docs" / "cli.md"
 CODES_FILE = ROOT / "docs" / "codes.md"
+API_FILE = ROOT / "docs" / "api.md"
 READING_ORDER = ROOT / "docs" / "reading-order.md"
 SCHEMA_FILE = ROOT / "src" / "scriptrules" / "rule.schema.json"
 WIDTH = 100  # columns
@@ -98,6 +104,9 @@ def text() -> str:
         command: click.Command = getattr(importlib.import_module(f"scriptrules.cli.{module}"), command_name(name))
         inner = click.Context(command, context, name, **settings)
         parts.append(_block(f"scriptrules {name}", command.get_help(inner)))
+        for below, each in command.commands.items() if isinstance(command, click.Group) else ():
+            help = each.get_help(click.Context(each, inner, below, **settings))
+            parts.append(_block(f"scriptrules {name} {below}", help))
     return "\n".join(parts)
 
 
@@ -124,6 +133,14 @@ def language() -> str:
         del sys.path[:2]
 
 
+def described(page: str) -> str:
+    """The page of the API with a table of its operations."""
+    supervisor = Supervisor(Config(), MemoryStore(), Plugins(None))
+    rows = [f"| `{one.method} {one.path}` | {one.role} | {one.summary} |" for one in all_operations(Site(supervisor))]
+    table = "\n".join(["| | role | |", "|---|---|---|", *rows])
+    return re.sub(r"(?s)(## Operations\n\n.*?\n\n)\|.*?\n(?=\n## )", lambda found: f"{found[1]}{table}\n", page)
+
+
 def schema() -> str:
     """The JSON schema of declarative rules, with the job types that are built in."""
     return json.dumps(schema_of(Plugins(None).job_types), indent=2) + "\n"
@@ -146,5 +163,6 @@ if __name__ == "__main__":
     FILE.write_text(text(), encoding="utf-8")
     CODES_FILE.write_text(codes(), encoding="utf-8")
     LANGUAGE_FILE.write_text(language(), encoding="utf-8")
+    API_FILE.write_text(described(API_FILE.read_text(encoding="utf-8")), encoding="utf-8")
     READING_ORDER.write_text(counted(READING_ORDER.read_text(encoding="utf-8")), encoding="utf-8")
     SCHEMA_FILE.write_text(schema(), encoding="utf-8")

@@ -51,10 +51,15 @@ GROUPS: list[Callable[[Site], list[Operation]]] = [
 ]
 
 
+def all_operations(site: Site) -> list[Operation]:
+    """What the API can do, but for describing itself."""
+    return [operation for group in GROUPS for operation in group(site)]
+
+
 def make_app(supervisor: Supervisor) -> ASGIApp:
     """The application that serves one supervisor."""
     site = Site(supervisor)
-    operations = [operation for group in GROUPS for operation in group(site)]
+    operations = all_operations(site)
     app = Starlette(
         routes=[*routes_of([*operations, describe(operations)]), *pages.routes()],
         exception_handlers={

@@ -33,6 +33,12 @@ def test_docs_codes_md_is_what_explain_code_says() -> None:
     assert _docs().codes() == (ROOT / "docs" / "codes.md").read_text(), "run scripts/docs.py"
 
 
+def test_docs_api_md_has_the_operations() -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    assert page.count("\n| `") > 50
+    assert _docs().described(page) == page, "run scripts/docs.py"
+
+
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_the_summary_in_the_list_is_the_first_line_of_the_commands_help(name: str) -> None:
     command = cli.get_command(click.Context(cli), name)
