@@ -244,6 +244,30 @@ def test_what_a_breakpoint_holds_goes_on_with_its_secrets(server: Server) -> Non
     assert {entry["state"] for entry in server.entries(run["id"])} == {"done"}
 
 
+def test_no_rule_replaces_a_secret_of_the_store_neither_by_itself_nor_after_an_edit(server: Server) -> None:
+    put(server, "sacred", SECRET)
+    failed = run_of(server, "replacing", 'emit("replaced")\nsave("sacred", "mine", scope="store")\nsleep(60)')
+    assert failed["state"] == "failed"
+    assert failed["error"]["line"] == 4
+    assert "is a secret of the store, which no rule can replace" in failed["error"]["message"]
+    assert server.all("tasks", name="replaced") == [], "nothing of its slice has happened"
+    server.post("/api/breakpoints", on=["edited"], at="before:save", name="saves")
+    task = rule(server, "edited", 'save("sacred.not", "mine", scope="store")')
+    run = server.wait_run(task, {"held"})["id"]
+    with pytest.raises(Problem, match="no rule can replace"):
+        server.post(f"/api/runs/{run}/edit", set={"name": "sacred"})
+    put(server, "sacred.not", SECRET)
+    with pytest.raises(Problem, match="no rule can replace"):
+        server.post(f"/api/runs/{run}/resume")
+    server.request("DELETE", "/api/variables/sacred.not")
+    server.post(f"/api/runs/{run}/resume")
+    assert server.wait_task(task)["state"] == "done"
+    assert server.get("/api/variables/sacred")["secret"]
+    server.kill()
+    server.start()
+    assert run_of(server, "again", 'save("sacred", 1, scope="store")')["state"] == "failed"
+
+
 REFUSED = {
     'emit("x", token=token)': "emit('x')['data']['token'] is a secret",
     'emit("x", deep=[{"a": token}])': "is a secret",

@@ -64,6 +64,7 @@ class Setting(msgspec.Struct, frozen=True):
     hop_max: int
     call_depth_max: int
     secrets: dict[str, list[str]] = {}  # of plugin functions: the parameters that accept secrets
+    is_secret: Callable[[str], bool] = lambda _: False  # whether the store's variable of this name is one now
 
 
 def move(decision: Decision, state: RunState, now: int, reason: str | None = None, **changes: object) -> None:

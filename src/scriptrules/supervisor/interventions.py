@@ -63,7 +63,7 @@ from scriptrules.supervisor.entries import (
 )
 from scriptrules.supervisor.limits import Admission, occupy
 from scriptrules.supervisor.references import secrets_in
-from scriptrules.supervisor.transitions import carry_out, generated
+from scriptrules.supervisor.transitions import carry_out, generated, refusal_of
 
 RESULTLESS = frozenset({"sleep", "sleep_until", "hold", "save"})  # functions that give a script nothing
 
@@ -252,7 +252,10 @@ def _untold(entries: Sequence[Entry]) -> list[int]:
 def _carry_out_held(
     decision: Decision, entries: Sequence[Entry], task: Task, held: Entry, now: int, setting: Setting, step: bool
 ) -> None:
-    """Do what an entry says that the run was held before."""
+    """Do what an entry says that the run was held before; raises NotPossible where that must not be."""
+    refused = refusal_of(held.name, held.effective, setting)
+    if refused is not None:
+        raise NotPossible(f"{refused} Edit it, or drop the run.")
     waited = any(came_from_outside(entry, entries) for entry in entries[:-1])
     child = carry_out(decision, task, held.name, held.effective, held.seq, now, waited, setting)
     known = generated(child) if child is not None else NOTHING
@@ -278,6 +281,9 @@ def on_edit(run: Run, entries: Sequence[Entry], task: Task, args: bytes, now: in
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, WorkerLied) as error:
         own = ", ".join(msgspec.json.decode(held.args, type=dict[str, msgspec.Raw]))
         raise BadTask(f"{held.name}() cannot have these arguments: {error}. It has {own}.") from None
+    refused = refusal_of(held.name, args, setting)
+    if refused is not None:
+        raise BadTask(refused)
     known = {entry.secret for entry in entries if entry.secret is not None}
     if not secrets_in(held.name, args, setting.secrets) <= known:
         raise BadTask("An edit cannot bring in a secret. Have the rule load it.")

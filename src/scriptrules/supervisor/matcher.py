@@ -233,6 +233,8 @@ class Matcher:
                     self._driver.scripts.keep_slice(worker, live, piece, passage.cuts.get(live.run.rule))
                 if (piece is None or piece.end == "load") and task.id in self._breakpoints.stepping:
                     self._breakpoints.step(live.run.id, change)
+            elif piece is not None:
+                self._driver.scripts.drop_slice(worker, piece)
             if decision.run.slot is not None:
                 self._limits.enter(decision.run, admissions[decision.run.rule])
             if piece is not None and piece.fatal:

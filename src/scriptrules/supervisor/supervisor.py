@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 
 import msgspec
@@ -74,14 +74,14 @@ class Supervisor:
         self.counters: Counter[str] = Counter()  # what flow control has done since the start
         self._watch = watch
         self._background = Background()
-        setting = _setting(config, plugins, self.new_id)
+        self.variables = Variables(config, store, plugins, clock)
+        setting = _setting(config, plugins, self.new_id, self.variables.is_secret)
         observers = Observers(plugins, store, self._background)
         self.pool = _pool(config, plugins)
         self.rules = Rules(config.rules_dir, self.pool, store, self._rules_changed, config.host_kinds)
         self.live = LiveRuns(store, self.pool, config.sandbox.warm_runs)
         self.pool.gone = self.live.worker_gone
         self.limits = RunLimits(self._limit_of, lambda rule: self.rules.newest(rule) is not None, self.counters)
-        self.variables = Variables(config, store, plugins, clock)
         self.breakpoints = Breakpoints(config.breakpoints_dir, self.pool, store, clock)
         self.driver = Driver(
             store,
@@ -375,7 +375,7 @@ class Supervisor:
                 cursor = tasks[-1].id
 
 
-def _setting(config: Config, plugins: Plugins, new_id: Ids) -> Setting:
+def _setting(config: Config, plugins: Plugins, new_id: Ids, is_secret: Callable[[str], bool]) -> Setting:
     functions = plugins.functions.items()
     return Setting(
         new_id,
@@ -384,6 +384,7 @@ def _setting(config: Config, plugins: Plugins, new_id: Ids) -> Setting:
         config.flow.hop_max,
         config.flow.call_depth_max,
         {name: function.spec.secrets for name, function in functions if function.spec.secrets},
+        is_secret,
     )
 
 

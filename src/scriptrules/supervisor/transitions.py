@@ -108,6 +108,12 @@ def on_slice(
     if piece.end == "load":
         move(decision, RunState.RUNNING, now)
         return decision
+    for intent in piece.entries:
+        refused = refusal_of(intent.name, intent.args, setting)
+        if refused is not None:
+            _check_logs(piece)
+            end_main(decision, entries, None, Failure("RuntimeError", refused, line=intent.line), now)
+            return decision
     if cut is not None:
         _cut_slice(decision, entries, task, piece, cut, now, setting, answers)
         return decision
@@ -148,6 +154,19 @@ def _cut_slice(
         decision.records.append(SliceRecord(now, [(held.name, msgspec.Raw(held.args), held.line)]))
         decision.records.append(HoldRecord(now, seq, cut.reason))
     move(decision, RunState.HELD, now, reason=cut.reason)
+
+
+def refusal_of(name: str, args: bytes, setting: Setting) -> str | None:
+    """Why an entry must not be carried out as things are; the slice that it belongs to has no effect then."""
+    if name != "save":
+        return None
+    try:
+        saved = save_args(args)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None  # whoever carries it out finds that out
+    if saved.scope == "store" and setting.is_secret(saved.name):
+        return f"{saved.name!r} is a secret of the store, which no rule can replace. Save it under another name."
+    return None
 
 
 def _check_intent(run: Run, task: Task, intent: Intent, seq: int, now: int, setting: Setting) -> None:

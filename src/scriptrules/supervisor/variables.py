@@ -51,6 +51,7 @@ class Variables:
         self._clock = clock
         self._value_max, self._depth_max = config.sandbox.payload_max, config.sandbox.depth_max
         self._sealing = asyncio.Lock()  # one version after the other
+        self._secrets: set[str] = set()  # the store's own
         self._sources: dict[str, VariableSource] = {}
         for name, table in config.variables.items():
             context = SourceContext(name, config.base)
@@ -59,6 +60,10 @@ class Variables:
     async def start(self) -> None:
         """Let go of what nobody needs, and say so if secrets cannot be read: runs that load them will fail."""
         await self._store.prune_variables(self._clock() - KEEP)
+        after = ""
+        while page := await self._store.variables("", after, NAMES_MAX):
+            self._secrets.update(variable.name for variable in page if variable.version is not None)
+            after = page[-1].name
         try:
             for secret in await self._store.secret_versions(None):
                 self.vault.open(secret)
@@ -304,6 +309,7 @@ class Variables:
             version = _next(await self._store.secret_versions(name))
             sealed = self.vault.seal(name, version, value, "", now)
             variable = Variable("", name, None, now, version=version)
+            self._secrets.add(name)  # before it is one: no rule saves over it meanwhile
             await self._store.put_variables([variable], [sealed])
         return variable
 
@@ -316,7 +322,12 @@ class Variables:
         variable = await self.get(name)
         async with self._sealing:
             await self._store.put_variables([Variable("", name, None, self._clock())], [])
+            self._secrets.discard(name)
         return variable
+
+    def is_secret(self, name: str) -> bool:
+        """Whether the store's variable of this name is a secret."""
+        return name in self._secrets
 
     async def rotate_key(self) -> int:
         """Seal every secret with a new key, and take the old one away; returns how many values there are.
