@@ -120,6 +120,14 @@ class Server:
         self.process = None
         return code
 
+    # ---- the command line
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """`scriptrules` with these words, told where the server is."""
+        environ = {**os.environ, "SCRIPTRULES_URL": f"http://127.0.0.1:{self.port}"}
+        command = [sys.executable, "-m", "scriptrules", *words]
+        return subprocess.run(command, cwd=self.folder, env=environ, capture_output=True, text=True, check=False)
+
     # ---- HTTP
 
     def request(self, method: str, path: str, body: bytes | None = None, kind: str = "application/json") -> Any:

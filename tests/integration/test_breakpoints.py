@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -467,10 +466,7 @@ def test_a_preview_says_what_it_would_have_caught_and_holds_nothing(server: Serv
 
 
 def command(server: Server, *words: str, code: int = 0) -> str:
-    environ = {**os.environ, "SCRIPTRULES_URL": f"http://127.0.0.1:{server.port}"}
-    ended = subprocess.run(
-        [sys.executable, "-m", "scriptrules", *words], env=environ, capture_output=True, text=True, check=False
-    )
+    ended = server.command(*words)
     assert ended.returncode == code, ended.stderr + ended.stdout
     return ended.stdout if code == 0 else ended.stderr
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,18 +40,6 @@ def hosts(server: Server) -> dict[str, dict[str, Any]]:
     return {host["name"]: host for host in server.get("/api/hosts")["items"]}
 
 
-def command(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environ = {**os.environ, "SCRIPTRULES_URL": f"http://127.0.0.1:{server.port}"}
-    return subprocess.run(
-        [sys.executable, "-m", "scriptrules", *arguments],
-        capture_output=True,
-        text=True,
-        env=environ,
-        cwd=server.folder,
-        check=False,
-    )
-
-
 def most_at_once(entries: list[dict[str, Any]]) -> int:
     moments = [(entry["result"]["started"], 1) for entry in entries]
     moments += [(entry["result"]["ended"], -1) for entry in entries]
@@ -75,7 +61,7 @@ def test_no_more_run_at_once_than_configured_and_the_others_keep_their_order_ove
         waiting = server.entries(run["id"])[2:5]
         assert [entry["state"] for entry in waiting] == ["pending"] * 3
         assert waiting[0]["reason"] == "waits for a slot on locust: 2 of 2 are taken"
-        assert "waits for a slot on" in command(server, "show", run["id"]).stdout
+        assert "waits for a slot on" in server.command("show", run["id"]).stdout
         host = hosts(server)["locust"]
         assert (host["running"], host["waiting"], host["free"]) == (2, 3, 0)
         server.kill()
@@ -130,7 +116,7 @@ def test_drain_waits_for_what_runs_and_leaves_the_rest_to_the_next_server(engine
         early, later = server.send("many", count=1, seconds=2), server.send("late")
         eventually(lambda: hosts(server)["locust"]["running"] == 1, "it runs")
         ended: list[subprocess.CompletedProcess[str]] = []
-        draining = threading.Thread(target=lambda: ended.append(command(server, "drain")))
+        draining = threading.Thread(target=lambda: ended.append(server.command("drain")))
         draining.start()
         eventually(lambda: server.get("/api/drain")["draining"], "it drains")
         with pytest.raises(Problem, match="SR832"):
@@ -153,8 +139,8 @@ def test_draining_can_be_taken_back(engine: PrivateEngine) -> None:
         server.config(table(engine))
         server.rule("many", MANY)
         server.start()
-        assert json.loads(command(server, "drain", "--json").stdout) == {"draining": True, "running": 0, "waiting": 0}
-        assert command(server, "drain", "--undo").stdout == "serving\n"
+        assert json.loads(server.command("drain", "--json").stdout) == {"draining": True, "running": 0, "waiting": 0}
+        assert server.command("drain", "--undo").stdout == "serving\n"
         assert server.wait_task(server.send("many", count=1, seconds=0))["state"] == "done"
 
 
@@ -170,7 +156,7 @@ def test_hosts_says_what_is_there_and_what_is_wrong(engine: PrivateEngine) -> No
             assert found["locust"]["version"] == client.version()["Version"]
         assert not found["gone"]["reachable"]
         assert "No such file or directory" in found["gone"]["detail"]
-        shown = command(server, "hosts")
+        shown = server.command("hosts")
         assert shown.returncode == 1
         assert "cannot be reached" in shown.stdout
         assert found["locust"]["version"] in shown.stdout
@@ -201,12 +187,12 @@ def test_what_an_earlier_server_left_is_removed_and_strays_are_only_listed(engin
         names = lambda: sorted(one["Names"][0].lstrip("/") for one in client.containers(all=True))  # noqa: E731
         eventually(lambda: name not in names(), "what was left is removed")
         assert hosts(server)["locust"]["strays"] == [stray]
-        said = command(server, "doctor").stdout
+        said = server.command("doctor").stdout
         assert "nothing accounts for stray;" in " ".join(said.split())
-        assert "strays, which nothing here accounts for: stray" in command(server, "hosts").stdout
+        assert "strays, which nothing here accounts for: stray" in server.command("hosts").stdout
         assert names() == ["foreign", "stray"]
         server.stop()
-        assert "2 executions are there" in command(server, "doctor").stdout
+        assert "2 executions are there" in server.command("doctor").stdout
 
 
 @pytest.mark.soak

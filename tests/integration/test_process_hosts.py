@@ -42,6 +42,7 @@ def test_programs_wait_for_slots_in_the_store_and_are_shown_over_a_kill() -> Non
         server.kill()
         server.start()
         eventually(lambda: look() == [(2, 3, 2, 0, [str(stray)])], "as before, and what nobody accounts for")
+        assert "2 of 2" in server.command("hosts").stdout
         gate.touch()
         assert server.wait_task(task)["state"] == "done"
         keys = lines.read_text().split()

@@ -39,7 +39,7 @@ def hosts_command(as_json: bool) -> None:
                 host["executor"],
                 ("yes", "good") if host["reachable"] else ("no", "bad"),
                 host["version"] or "",
-                str(host["running"]),
+                str(host["running"]) if host["max_running"] is None else f"{host['running']} of {host['max_running']}",
                 str(host["waiting"]),
                 "any" if host["free"] is None else str(host["free"]),
             ]
