@@ -336,6 +336,9 @@ def lines_of(text: str) -> list[str]:
     return re.split(r"\r\n?|\n", text)
 
 
+LINE_SHOWN = 200  # characters of the line that a finding is in
+
+
 def render_in(problem: Diagnostic, source: Source) -> str:
     """`problem` as it is printed, with its line from the rule's own text or from that of the library it stands in."""
     if not problem.file:
@@ -354,6 +357,9 @@ def render(problem: Diagnostic, text: str, file: str) -> str:
         width = max(1, len(marked))
     shown = [f"{file}:{problem.line}:{len(before) + 1}: {problem.code} {problem.message}"]
     if line.strip():
+        start = max(0, len(before) - LINE_SHOWN // 2) if len(line) > LINE_SHOWN else 0
+        line, before = line[start : start + LINE_SHOWN], before[start:]
+        width = max(1, min(width, len(line) - len(before)))
         number = f"{problem.line:>5} | "
         padding = "".join("\t" if character == "\t" else " " for character in before)
         shown += [number + line.rstrip(), " " * (len(number) - 2) + "| " + padding + "^" * width]

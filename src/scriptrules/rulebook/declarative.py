@@ -274,7 +274,8 @@ class _Writer:
         if isinstance(node, Pairs) and self.reference_of(node):
             return self.value(node)
         if not isinstance(node, Scalar) or (node.plain and not node.text):
-            self.problem("SR705", node, f"{what} is a text, a number, or one of {{type: data|load, …}}.")
+            message = f"{what} is a text, a number, or one of {{type: data|load, …}}."
+            self.problem("SR705", node, message, "Write one value here, and no list or mapping.")
             return located(ast.Constant(""), node.place)
         return located(ast.Constant(node.text), node.place)
 
