@@ -19,6 +19,10 @@ MANY = 100_000
 FLOOD, RATE = 6, 500  # seconds, tasks a second
 NODES_MAX = 4000
 HEAP_GROWTH_MAX = 12e6  # bytes
+SET_HIDDEN = """hidden => {
+    Object.defineProperty(document, "hidden", {configurable: true, get: () => hidden});
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
 
 
 @pytest.fixture
@@ -54,6 +58,23 @@ def test_a_run_goes_on_before_ones_eyes_with_its_log(look: Looker, server: Serve
     page.locator(".log").get_by_text("after").wait_for()
     look.sees("done")
     assert page.locator(".source .current").count() == 0
+
+
+def test_windows_that_nobody_sees_take_no_connection(look: Looker, server: Server, context: BrowserContext) -> None:
+    run = server.wait_run(server.send("slow.hidden", n=600), {"waiting"})
+    hidden = [Looker(context.new_page(), server) for _ in range(7)]  # browsers have six for a server
+    for window in hidden:
+        page = window.open(f"runs/{run['id']}")
+        page.locator(".log").get_by_text("before").wait_for()
+        page.evaluate(SET_HIDDEN, True)
+    look.open(f"runs/{run['id']}")
+    look.page.locator(".log").get_by_text("before").wait_for()
+    server.request("POST", f"/api/runs/{run['id']}/cancel", b"{}")
+    look.page.locator("h1").get_by_text("cancelled").wait_for()
+    hidden[0].page.evaluate(SET_HIDDEN, False)
+    hidden[0].page.locator("h1").get_by_text("cancelled").wait_for()
+    hidden[0].page.locator(".log").get_by_text("before").wait_for()
+    assert [window.errors for window in hidden] == [[]] * 7
 
 
 def test_a_page_that_is_reloaded_in_the_middle_shows_the_same(look: Looker, server: Server) -> None:

@@ -301,6 +301,33 @@ def test_the_graph_can_be_walked_by_keys_and_clicks(look: Looker, server: Server
     look.sees("Check an order")
 
 
+def test_of_a_large_installation_the_busiest_is_drawn_and_the_rest_is_found(browser: Browser) -> None:
+    rule = 'on = "t.{0}"\ndef main(n):\n    emit("t.{1}", n=n)\n    emit("t.{2}", n=n)\n'
+    with project() as server:
+        for n in range(130):
+            server.rule(f"area/rule{n:03}", rule.format(n, (n * 7 + 1) % 130, (n * 3 + 2) % 130))
+        server.start()
+        context = browser.new_context()
+        look = Looker(context.new_page(), server)
+        page = look.open("graph")
+        look.sees("200 of 260 rules and tasks")
+        assert page.locator(".node").count() == 200
+        assert page.locator(".edge").count() > 200
+        drawn = set(page.locator(".node.rule").evaluate_all("nodes => nodes.map(node => node.dataset.id)"))
+        hidden = next(name for n in range(130) if (name := f"area/rule{n:03}") not in drawn)
+        page.get_by_label("Find a rule or a task in the graph").fill(hidden)
+        page.keyboard.press("Enter")
+        page.locator(f'.node.chosen[data-id="{hidden}"]').wait_for()
+        eventually(lambda: page.locator(".node").count() < 20, "only what is next to it")
+        page = look.open("matrix")
+        look.sees("the busiest 60 of 130 rows")
+        assert page.locator(".matrix tbody tr").count() == 60
+        page.get_by_label("Rules of which the name has this").fill(hidden)
+        page.locator(".matrix").get_by_role("link", name=f"{hidden} ran").first.wait_for()
+        context.close()
+        assert look.errors == []
+
+
 def test_squiggles_stand_under_what_is_wrong(look: Looker, server: Server) -> None:
     page = look.open("rules/broken")
     page.locator(".squiggle").first.wait_for()

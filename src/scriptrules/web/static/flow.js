@@ -15,6 +15,8 @@ const REMEMBERED = 500; // runs and tasks whose names are remembered
 
 // ---- what is where
 
+const keyOf = (node) => `${node.kind === "rule" ? "r" : "t"}:${node.id}`;
+
 function strongest(edges) {
   const found = new Map();
   for (const edge of edges) {
@@ -42,9 +44,9 @@ export function place(part) {
     ranker: part.nodes.length > 300 ? "longest-path" : "network-simplex",
   });
   drawn.setDefaultEdgeLabel(() => ({}));
-  const ids = new Set(part.nodes.map((node) => `${node.kind === "rule" ? "r" : "t"}:${node.id}`));
+  const ids = new Set(part.nodes.map(keyOf));
   for (const node of part.nodes)
-    drawn.setNode(`${node.kind === "rule" ? "r" : "t"}:${node.id}`, {
+    drawn.setNode(keyOf(node), {
       ...node,
       width: Math.min(260, 34 + short(node.id, 32).length * 7.1),
       height: 28,
@@ -79,6 +81,49 @@ export function around(graph, id) {
     edges: graph.edges.filter((edge) => rules.has(edge.rule) && tasks.has(edge.task)),
     matches: graph.matches.filter((match) => rules.has(match.rule) && tasks.has(match.task)),
   };
+}
+
+// Of a part that is too large to be drawn at once: what the most has passed, and from there what is next to it; what is
+// on the way of a task comes first. `kept` is what was drawn of the same nodes before: counts change all the time, and
+// what is drawn stays where it is.
+export function busiest(part, most, way, kept) {
+  if (part.nodes.length <= most) return { part, kept: null };
+  const names = [...part.nodes.map((node) => node.id), ...(way ?? [])].join();
+  const keys = kept?.names === names ? kept.keys : heaviest(part, most, way);
+  const has = ({ rule, task }) => keys.has(`r:${rule}`) && keys.has(`t:${task}`);
+  return {
+    part: {
+      nodes: part.nodes.filter((node) => keys.has(keyOf(node))),
+      edges: part.edges.filter(has),
+      matches: part.matches.filter(has),
+    },
+    kept: { names, keys },
+  };
+}
+
+function heaviest(part, most, way) {
+  const weights = new Map((way ? [...way] : []).map((key) => [key, 1e15]));
+  const beside = new Map(part.nodes.map((node) => [keyOf(node), []]));
+  for (const { rule, task, seen = 0 } of [...part.edges, ...part.matches]) {
+    for (const [key, other] of [
+      [`r:${rule}`, `t:${task}`],
+      [`t:${task}`, `r:${rule}`],
+    ]) {
+      weights.set(key, (weights.get(key) ?? 0) + 1 + seen);
+      beside.get(key)?.push(other);
+    }
+  }
+  const first = (keys) => keys.sort((a, b) => (weights.get(b) ?? 0) - (weights.get(a) ?? 0));
+  const found = new Set();
+  for (const start of first([...beside.keys()])) {
+    const next = [start];
+    for (let at = 0; at < next.length && found.size < most; at++) {
+      if (found.has(next[at]) || !beside.has(next[at])) continue;
+      found.add(next[at]);
+      next.push(...first(beside.get(next[at])));
+    }
+  }
+  return found;
 }
 
 // ---- what is in flight

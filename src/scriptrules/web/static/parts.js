@@ -14,7 +14,7 @@ export function toast(text, kind = "good") {
   one.textContent = text;
   box.append(one);
   while (box.children.length > 4) box.firstChild.remove();
-  setTimeout(() => one.remove(), TOAST);
+  setTimeout(() => one.remove(), kind === "bad" ? 3 * TOAST : TOAST);
 }
 
 export async function attempt(work, said) {

@@ -2,11 +2,12 @@
 
 import { h } from "../dom.js";
 import { get } from "../api.js";
-import { LIT, STATUS, around, light, place, wayOf } from "../flow.js";
+import { LIT, STATUS, around, busiest, light, place, wayOf } from "../flow.js";
 import { ago, count, icon, ruleLink, short, to } from "../format.js";
 import { panel } from "../parts.js";
 
 const RELOAD = 5000; // milliseconds between loads while things happen
+const NODES = 200; // that are drawn at once: placing them takes a second for some hundreds more, and then minutes
 const DRAWN = 250; // milliseconds between drawings while things happen
 const LIMITS = [0.15, 3]; // of the zoom
 
@@ -20,6 +21,7 @@ export default {
       lit: new Map(),
       names: new Map(),
       view: null,
+      kept: null,
       chosen: null,
       only: false,
       find: "",
@@ -69,7 +71,9 @@ export default {
 
   view({ graph, busy, way, task }, context) {
     const { state } = context;
-    const part = state.only && state.chosen ? around(graph, state.chosen) : graph;
+    const wanted = state.only && state.chosen ? around(graph, state.chosen) : graph;
+    const { part, kept } = busiest(wanted, NODES, way, state.kept);
+    state.kept = kept;
     const shape =
       part.nodes.map((node) => node.id).join() +
       part.edges.map((edge) => `${edge.rule}>${edge.task}`).join() +
@@ -98,6 +102,11 @@ export default {
             },
             placeholder: "rule or task",
             "aria-label": "Find a rule or a task in the graph",
+            onkeydown: (event) => {
+              const found = event.key === "Enter" && find(graph, state.find);
+              if (found) Object.assign(state, { chosen: found.id, only: part !== graph, find: "" });
+              context.draw();
+            },
           }),
         ),
         h(
@@ -128,6 +137,14 @@ export default {
             h("a", { href: "#/graph" }, "Show all alike"),
           )
         : null,
+      part !== wanted
+        ? h(
+            "p",
+            { class: "note info", key: "many" },
+            `Drawn are ${NODES} of ${count(wanted.nodes.length)} rules and tasks, those that the most has passed. `,
+            "Enter a name above to see what is next to it.",
+          )
+        : null,
       h(
         "div",
         { class: `graph ${chosen ? "with-side" : ""}`, key: "graph" },
@@ -140,6 +157,13 @@ export default {
     ];
   },
 };
+
+// What somebody means by a text: the node of that name, or the first that has it in its own.
+function find({ nodes }, text) {
+  const wanted = text.trim().toLowerCase();
+  const has = (node) => node.id.toLowerCase().includes(wanted);
+  return wanted && (nodes.find((node) => node.id.toLowerCase() === wanted) ?? nodes.find(has));
+}
 
 // ---- drawing
 

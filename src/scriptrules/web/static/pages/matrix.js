@@ -13,6 +13,16 @@ const RANGES = [
 const DAY = 86400000; // milliseconds
 const HEATS = 6;
 const OUTSIDE = "outside";
+const SHOWN = 60; // rows, and columns, that are drawn: those with the most runs
+
+// The busiest of what `name` says of cells, and how many there are.
+function most(cells, name) {
+  const runs = new Map();
+  for (const cell of cells) runs.set(cell[name], (runs.get(cell[name]) ?? 0) + 1 + cell.count);
+  const all = [...runs.keys()];
+  const shown = all.length > SHOWN ? all.sort((a, b) => runs.get(b) - runs.get(a)).slice(0, SHOWN) : all;
+  return [shown.sort((a, b) => (a === null ? -1 : b === null ? 1 : a < b ? -1 : 1)), all.length];
+}
 
 export default {
   title: () => "Matrix",
@@ -21,12 +31,18 @@ export default {
   load: ({ query: { days } }, signal) =>
     get(`api/matrix${query({ since: days ? new Date(Date.now() - (days - 1) * DAY).toISOString() : "" })}`, signal),
 
-  view({ cells }, context) {
-    const rows = [...new Set(cells.map((cell) => cell.by))].sort((a, b) =>
-      a === null ? -1 : b === null ? 1 : a < b ? -1 : 1,
+  view({ cells: all }, context) {
+    const wanted = (context.state.find ?? "").trim().toLowerCase();
+    const cells = wanted
+      ? all.filter((cell) => `${cell.by ?? OUTSIDE}\n${cell.rule}`.toLowerCase().includes(wanted))
+      : all;
+    const [rows, callers] = most(cells, "by");
+    const called = new Set(cells.map((cell) => cell.rule)).size;
+    const [columns] = most(
+      cells.filter((cell) => rows.includes(cell.by)),
+      "rule",
     );
-    const columns = [...new Set(cells.map((cell) => cell.rule))].sort();
-    const most = Math.max(1, ...cells.map((cell) => cell.count));
+    const hottest = Math.max(1, ...cells.map((cell) => cell.count));
     const at = new Map(cells.map((cell) => [`${cell.by ?? ""}\n${cell.rule}`, cell]));
     const { state } = context;
     const total = cells.reduce((sum, cell) => sum + cell.count, 0);
@@ -37,6 +53,21 @@ export default {
         "header",
         { class: "head", key: "head" },
         h("h1", {}, "Matrix"),
+        h(
+          "label",
+          { class: "inline" },
+          "Find",
+          h("input", {
+            type: "search",
+            placeholder: "rule",
+            "aria-label": "Rules of which the name has this",
+            value: context.state.find ?? "",
+            oninput: (event) => {
+              context.state.find = event.target.value;
+              context.draw();
+            },
+          }),
+        ),
         h(
           "nav",
           { class: "choice", "aria-label": "Since" },
@@ -57,6 +88,9 @@ export default {
         "p",
         { class: "muted", key: "what" },
         `Rows ran columns: ${count(total)} runs. A ring is what can happen and was not seen. A cell opens the runs behind it; arrow keys move.`,
+        rows.length < callers || columns.length < called
+          ? ` Drawn are the busiest ${rows.length} of ${count(callers)} rows and ${columns.length} of ${count(called)} columns: find others by name.`
+          : null,
       ),
       cells.length
         ? h(
@@ -95,7 +129,7 @@ export default {
                         { key: rule },
                         cellOf(
                           at.get(`${by ?? ""}\n${rule}`),
-                          most,
+                          hottest,
                           row === state.row && column === state.column,
                           row,
                           column,
@@ -107,15 +141,19 @@ export default {
               ),
             ),
           )
-        : h("p", { class: "muted empty", key: "matrix" }, "No rule has run yet, and none can run another."),
+        : h(
+            "p",
+            { class: "muted empty", key: "matrix" },
+            all.length ? "No rule has this in its name." : "No rule has run yet, and none can run another.",
+          ),
     ];
   },
 };
 
-function cellOf(cell, most, current, row, column) {
+function cellOf(cell, hottest, current, row, column) {
   const place = { tabindex: current ? 0 : -1, "data-row-number": row, "data-column": column };
   if (!cell) return h("span", { class: "cell none", ...place }, h("span", { class: "hide" }, "0"));
-  const heat = cell.count ? 1 + Math.floor((Math.log(cell.count) / Math.log(most + 1)) * (HEATS - 0.01)) : 0;
+  const heat = cell.count ? 1 + Math.floor((Math.log(cell.count) / Math.log(hottest + 1)) * (HEATS - 0.01)) : 0;
   const from = cell.by ?? OUTSIDE;
   const words =
     `${from} ran ${cell.rule}: ${count(cell.count)}` +

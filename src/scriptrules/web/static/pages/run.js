@@ -311,9 +311,13 @@ function entryPanel(run, entry, close) {
 async function followLog(context) {
   const log = (context.state.log = { lines: [], dropped: 0, over: false });
   const draw = framed(context.draw);
+  const left = new AbortController();
+  const leave = () => (document.hidden || context.signal.aborted) && left.abort();
+  context.signal.addEventListener("abort", leave);
+  document.addEventListener("visibilitychange", leave); // browsers have six connections to a server for all windows
   let number = 0;
   try {
-    await lines(`api/runs/${encodeURIComponent(context.id)}/logs?follow=true`, context.signal, (line) => {
+    await lines(`api/runs/${encodeURIComponent(context.id)}/logs?follow=true`, left.signal, (line) => {
       log.lines.push({ ...line, number: number++ });
       if (log.lines.length > LOG_MAX) {
         log.dropped += log.lines.length - LOG_MAX;
@@ -323,8 +327,10 @@ async function followLog(context) {
     });
     log.over = true;
   } catch {
-    log.over = true; // the server went away, or the page: loading the run anew begins it again
+    log.over = true; // the server went away, or who looks: loading the run anew begins it again
   }
+  context.signal.removeEventListener("abort", leave);
+  document.removeEventListener("visibilitychange", leave);
   draw();
 }
 

@@ -235,9 +235,7 @@ function label({ kind, thing, run }) {
 export function why({ rules, held_by }) {
   const shown = rules.slice(0, 60);
   return [
-    held_by
-      ? h("p", { class: "note", key: "held" }, `It would be held: ${held_by}`)
-      : null,
+    held_by ? h("p", { class: "note", key: "held" }, `It would be held: ${held_by}`) : null,
     h(
       "ul",
       { class: "why", key: "rules" },
