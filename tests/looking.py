@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, TimeoutError
 
 from serving import Server, appending_program, eventually
 
 BROWSERS = ("chromium", "chromium-browser")
-NOT_OURS = ("favicon", "ERR_NETWORK_CHANGED")  # an engine beside the browser gave a container an interface
+DISTURBED = "ERR_NETWORK_CHANGED"  # an engine beside the browser gave a container an interface: what it loads fails
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
+
+SHOWN = "main[aria-busy=false] h1"
 
 RULES = {
     "orders/check": '''"""Check an order, by a program, and have it paid."""
@@ -97,18 +99,26 @@ class Looker:
         self.server = server
         self.base = base or f"http://127.0.0.1:{server.port}/"
         self.errors: list[str] = []
+        self.disturbed = False
         self.quiet = False  # errors are expected now: the server is away
         page.on("console", lambda said: self._note(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: self._note(str(error)))
 
     def _note(self, text: str) -> None:
-        if not self.quiet and not any(one in text for one in NOT_OURS):
+        self.disturbed = self.disturbed or DISTURBED in text
+        if not self.quiet and "favicon" not in text and DISTURBED not in text:
             self.errors.append(text)
 
     def open(self, route: str) -> Page:
         """Go to a page, and wait until it has what it shows."""
         self.page.goto(f"{self.base}#/{route}")
-        self.page.wait_for_selector("main[aria-busy=false] h1")
+        try:
+            self.page.wait_for_selector(SHOWN)
+        except TimeoutError:
+            if not self.disturbed:
+                raise
+            self.page.reload()
+            self.page.wait_for_selector(SHOWN)
         return self.page
 
     def text(self) -> str:

@@ -33,7 +33,7 @@ export default {
   follows: ({ id }) => ({ kinds: "run", id }),
 
   begin(context) {
-    context.state.log = { lines: [], dropped: 0, over: false };
+    context.state.log = { lines: [], dropped: 0, state: "cut" };
     context.state.chosen = null;
     followLog(context);
   },
@@ -51,7 +51,8 @@ export default {
       known && known.digest === run.digest ? known : get(`${path}/source`, signal).catch(orNull),
       context.data?.task ?? get(`api/tasks/${encodeURIComponent(run.task)}`, signal).catch(orNull),
     ]);
-    if (!FINAL.has(run.state) && context.state.log.over) followLog(context);
+    const { log } = context.state;
+    if (log.state === "cut" || (log.state === "complete" && !FINAL.has(run.state))) followLog(context);
     return { run, task, entries: journal.items, audit: audit.items, source: text };
   },
 
@@ -149,10 +150,7 @@ export default {
                 ),
               )
             : null,
-          panel(
-            [h("span", {}, "Logs"), h("small", {}, context.state.log.over ? "complete" : "live")],
-            logs(context.state.log),
-          ),
+          panel([h("span", {}, "Logs"), h("small", {}, context.state.log.state)], logs(context.state.log)),
           task ? panel([h("span", {}, "Data"), h("small", {}, `of ${task.name}`)], json(task.data)) : null,
           audit.length ? panel("What people did", history(audit)) : null,
         ),
@@ -309,7 +307,8 @@ function entryPanel(run, entry, close) {
 // ---- logs
 
 async function followLog(context) {
-  const log = (context.state.log = { lines: [], dropped: 0, over: false });
+  if (document.hidden) return;
+  const log = (context.state.log = { lines: [], dropped: 0, state: "live" }); // or complete, or cut
   const draw = framed(context.draw);
   const left = new AbortController();
   const leave = () => (document.hidden || context.signal.aborted) && left.abort();
@@ -325,9 +324,9 @@ async function followLog(context) {
       }
       draw();
     });
-    log.over = true;
+    log.state = "complete";
   } catch {
-    log.over = true; // the server went away, or who looks: loading the run anew begins it again
+    log.state = "cut"; // the server went away, or who looks: loading the run anew begins it again
   }
   context.signal.removeEventListener("abort", leave);
   document.removeEventListener("visibilitychange", leave);
@@ -336,7 +335,11 @@ async function followLog(context) {
 
 function logs(log) {
   if (!log.lines.length)
-    return h("p", { class: "muted empty" }, log.over ? "Nothing was logged." : "Nothing has been logged yet.");
+    return h(
+      "p",
+      { class: "muted empty" },
+      log.state === "complete" ? "Nothing was logged." : "Nothing has been logged yet.",
+    );
   return [
     log.dropped
       ? h("p", { class: "muted" }, `${log.dropped} older lines are not shown: scriptrules logs RUN has them.`)
