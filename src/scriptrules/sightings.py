@@ -24,6 +24,7 @@ OUTSIDE = ""  # in place of a rule: the task came from outside
 SENT = "sent"  # how a task came from outside
 MILLISECOND = 1000  # microseconds
 CLASSES_PER_OCTAVE = 4  # of durations: neighbours differ by 19 %
+LITTLE = 1e-6  # of a count, below which it is a rounding error
 CLASS_MAX = 128  # 49 days; longer ones count as that
 
 
@@ -179,18 +180,27 @@ def quantile(classes: Mapping[int, int], share: float, over: int = 0) -> int | N
     """The duration that `share` of those counted do not exceed, to about a tenth.
 
     Args:
-        over: microseconds; shorter ones do not count.
+        over: microseconds; shorter ones do not count, of those in its own class a part.
 
     Returns:
         Microseconds; None where nothing was counted.
     """
-    counted = [(number, count) for number, count in sorted(classes.items()) if micros_of(number) >= over]
+    counted = [(number, count * _part_over(number, over)) for number, count in sorted(classes.items())]
     left = share * sum(count for _, count in counted)
     for number, count in counted:
         left -= count
-        if left <= 0:
-            return micros_of(number)
+        if count and left <= LITTLE:
+            return max(micros_of(number), over)
     return None
+
+
+def _part_over(number: int, over: int) -> float:
+    """The part of a class that is not below a duration."""
+    low = 0 if number == 0 else MILLISECOND * 2.0 ** ((number - 1) / CLASSES_PER_OCTAVE)
+    high = MILLISECOND * 2.0 ** (number / CLASSES_PER_OCTAVE) if number < CLASS_MAX else math.inf
+    if over <= low:
+        return 1.0
+    return max(0.0, (high - over) / (high - low)) if high < math.inf else 1.0
 
 
 def _add(classes: dict[int, int], micros: int) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import sqlite3
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -226,3 +228,15 @@ def test_every_duration_has_a_class_that_is_near_it() -> None:
     for micros in (0, 1, 1_000, 1_001, 1_500, 10**6, 3_600 * 10**6, 40 * DAY):
         assert micros < 1_001 or micros_of(class_of(micros)) == pytest.approx(micros, rel=0.1)
     assert class_of(10**18) == class_of(10**17)
+
+
+def test_what_is_left_of_durations_is_what_a_sorted_list_says() -> None:
+    rng = random.Random(6)
+    for _ in range(200):
+        every = sorted(int(rng.choice([2e6, 9e7]) * rng.uniform(0.9, 1.1)) for _ in range(400))
+        classes = Counter(map(class_of, every))
+        over = rng.choice(every[:-40])
+        left = [one for one in every if one >= over]
+        found = quantile(classes, 0.5, over)
+        assert found is not None
+        assert max(over, left[int(0.3 * len(left))] * 0.9) <= found <= left[int(0.7 * len(left))] * 1.1

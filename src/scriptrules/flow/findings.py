@@ -3,6 +3,7 @@
 A rule for tasks that nobody generates is an entry by default: tasks come from outside, by the API, a schedule or a
 webhook. So "handled and emitted by nobody" (SR502) is told only where the name looks like a slip of the pen: it is
 nearly one that a rule generates and that no rule handles. Without that restriction every entry would be a finding.
+So is "emitted and handled by nobody" (SR501) where a rule handles every task, as one that keeps an audit does.
 """
 
 from __future__ import annotations
@@ -62,14 +63,20 @@ def findings(files: Mapping[str, Facts], world: World) -> dict[str, list[Diagnos
 
 def _all(rules: list[RuleFacts], whole: Graph, world: World) -> Iterator[tuple[str, Diagnostic]]:
     handling = [facts for facts in rules if not facts.fallback]
-    own = [(pattern, facts) for facts in handling for pattern in facts.names]
+    own = [(pattern, facts) for facts in handling for pattern in facts.names if pattern != EVERYTHING]
     patterns = Patterns([*own, *((use.name, facts) for facts in rules for use in facts.received)])
     lonely = {
         edge.task: edge for edge in whole.edges if is_literal(edge.task) and not patterns.fitting(edge.task)
     }  # fmt: skip
+    caught = any(EVERYTHING in facts.names for facts in handling)
+    waiting = sorted(patterns.literal.keys() - {edge.task for edge in whole.edges}) if caught else []
     for edge in whole.edges:
         if edge.task in lonely and edge.via != Via.CALL and edge.certainty != Certainty.UNKNOWN:
+            if caught and _slip(edge.task, waiting) is None:
+                continue  # a rule for every task handles it
             message = f"no rule handles {edge.task!r}{_nearest(edge.task, patterns.literal)}"
+            if caught:
+                message = message.replace("no rule", "no rule but those for every task", 1)
             yield edge.rule, _problem("SR501", edge.line or 1, message)
     yield from _never_sent(handling, whole, world, sorted(lonely))
     yield from _cycles(rules, whole)

@@ -53,6 +53,15 @@ def test_tasks_reach_the_rules_whose_patterns_they_fit() -> None:
     assert [edge.returns for edge in found.edges] == [[], [], ["d"]]
 
 
+def test_behind_a_rule_for_every_task_a_slip_of_the_pen_is_told_and_nothing_else() -> None:
+    texts = {
+        "audit": 'on = "**"\ndef main(task):\n    log(task.name)\n',
+        "a": rule("a", "emit('order.checkd'); emit('other.end')"),
+        "b": rule("order.checked", "return 1"),
+    }
+    assert sorted(told(**texts)) == [("a", "SR501", 4), ("b", "SR502", 3)]
+
+
 def test_a_task_reaches_no_rule_whose_filter_is_for_others() -> None:
     texts = {
         "pay": rule("pay.begun", "emit('pay.done' if x else 'pay.failed')"),
