@@ -348,7 +348,7 @@ class DockerExecutor:
 
     async def _settle(self, execution: _Execution) -> None:
         try:
-            while execution.look_again:
+            while execution.look_again and self._executions.get(execution.request.key) is execution:
                 await self._settle_now(execution)
         except Exception as error:
             problem = f"the docker executor failed ({type(error).__name__}: {error}). Report it; the container is kept."
@@ -364,6 +364,7 @@ class DockerExecutor:
         reading = asyncio.ensure_future(self._read_left(execution)) if execution.died else None
         try:
             found = await self._engine.inspect(execution.container)
+            execution.layer = layer_of(found)
             if found["State"]["Status"] in LIVE:
                 execution.died = False
                 self._kept.file(execution.request.key).unlink(missing_ok=True)
@@ -424,7 +425,6 @@ class DockerExecutor:
         if execution.started_at != started or found["RestartCount"]:
             execution.verdict = Verdict.POSSIBLY_TWICE
         execution.stop_signal = found["Config"].get("StopSignal") or "SIGTERM"
-        execution.layer = layer_of(found)
 
     def _time_out(self, execution: _Execution) -> None:
         execution.timed_out = True
