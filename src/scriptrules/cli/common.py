@@ -118,7 +118,8 @@ def read_json(text: str, where: str) -> Json:
     try:
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        hints = {"--data": "", "VALUE": " For text, leave --json-value out."}
+        quoted = " Text is written with its quotes: '\"text\"'."
+        hints = {"--data": "", "--result": quoted, "--set": quoted, "VALUE": " For text, leave --json-value out."}
         hint = hints.get(where, " For text, write = instead of :=.")
         raise click.UsageError(f"{where}: this is no JSON: {error}.{hint}") from None
 

@@ -6,7 +6,6 @@ Each takes the id of a task or a run, or filters that select many; `--dry-run` c
 from __future__ import annotations
 
 import getpass
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -65,11 +64,9 @@ def _read_place(context: click.Context, parameter: click.Parameter, value: str) 
     return check_run_id(context, parameter, run), int(seq)
 
 
-def _read_json(context: click.Context, parameter: click.Parameter, value: str) -> object:
-    try:
-        return json.loads(value)
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no JSON. Text is written with its quotes: --set '\"text\"'.") from None
+def _given(result: str, option: str) -> Any:
+    """A result as an option gives it."""
+    return read_json(read_stdin() if result == "-" else result, option)
 
 
 @click.command("resume")
@@ -135,8 +132,7 @@ def answer_command(id: str | None, result: str, seq: int | None, **given: Any) -
     For an execution that is its output, or an object with "status". With the id of a held task that was called: its
     answer.
     """
-    value = read_json(read_stdin() if result == "-" else result, "--data")
-    _do("answer", id, given, result=value, **({} if seq is None else {"seq": seq}))
+    _do("answer", id, given, result=_given(result, "--result"), **({} if seq is None else {"seq": seq}))
 
 
 @click.command("cancel")
@@ -175,18 +171,18 @@ def retry_command(id: str | None, pinned: bool, from_start: bool, **given: Any) 
 @click.command("fork")
 @click.argument("place", metavar="RUN@SEQ", callback=_read_place)
 @click.option(
-    "--set", "result", required=True, metavar="JSON", callback=_read_json, help="What the entry gives instead."
+    "--set", "result", required=True, metavar="JSON", help="What the entry gives instead; - reads standard input."
 )
 @click.option("--pinned", is_flag=True, help="With the source that it began with, not the newest.")
 @json_option
-def fork_command(place: tuple[str, int], result: object, pinned: bool, as_json: bool) -> None:
+def fork_command(place: tuple[str, int], result: str, pinned: bool, as_json: bool) -> None:
     """Have a new run go on from an entry of another, with another result.
 
     The new run reuses the journal before that entry: what that has started and emitted is not done again. The other run
     stays as it is. For an execution the result is its output, or an object with "status"; for an emitted task its
     value; for a wait one such result, or a list of them; for a call or a function what it gives.
     """
-    made = make_client().fork(*place, result, pinned, who=who())
+    made = make_client().fork(*place, _given(result, "--set"), pinned, who=who())
     if as_json:
         print_json(made)
     else:

@@ -15,7 +15,7 @@ from scriptrules.errors import NotFound
 from scriptrules.journal import CutRecord, EndRecord, Record
 from scriptrules.model import Control, Entry, EntryState, Failure, Run, RunState
 from scriptrules.store.protocol import SecretUse
-from scriptrules.supervisor.decision import Decision, Replay, begin_timeout
+from scriptrules.supervisor.decision import Decision, Replay
 from scriptrules.supervisor.entries import is_outstanding
 from scriptrules.supervisor.interventions import result_of
 from scriptrules.supervisor.limits import Admission, occupy
@@ -64,8 +64,5 @@ def on_fork(
     loaded = [entry.secret for entry in entries[: seq - 1] if entry.secret is not None]
     decision.uses += [SecretUse(ref.name, ref.version, fork) for ref in loaded]
     decision.effects.append(Replay())
-    if admission is None:
-        begin_timeout(decision, now)
-    else:
-        occupy(decision, admission, now)
+    occupy(decision, admission, now)
     return decision

@@ -42,7 +42,6 @@ from scriptrules.supervisor.decision import (
     Setting,
     Start,
     Stop,
-    begin_timeout,
     move,
 )
 from scriptrules.supervisor.ending import TIMED_OUT, end_main, finish_entry, updated
@@ -185,10 +184,7 @@ def on_retry(
     decision.run = msgspec.structs.replace(run, digest=digest, control=control, slot=slot, attempt=attempt)
     move(decision, RunState.QUEUED, now, value=None, error=None, ended=None, deadline=None)
     decision.effects.append(Replay())
-    if admission is None:
-        begin_timeout(decision, now)
-    else:
-        occupy(decision, admission, now)
+    occupy(decision, admission, now)
     return decision
 
 

@@ -60,8 +60,11 @@ def slot_of(rule: str, limit: Limit, task: Task) -> str:
     return f"{rule} {limit.key}={value}"
 
 
-def occupy(decision: Decision, admission: Admission, now: int) -> None:
-    """Give a run that is about to be executed its slot, or have it wait for one first."""
+def occupy(decision: Decision, admission: Admission | None, now: int) -> None:
+    """Have a run that is about to be executed begin; where its rule has a limit, with its slot, or once it has one."""
+    if admission is None:
+        begin_timeout(decision, now)
+        return
     run = decision.run = msgspec.structs.replace(decision.run, slot=admission.slot)
     if admission.answer == "start":
         decision.wakes.append(Wake(run.id, 0, "slot", admission.slot))
