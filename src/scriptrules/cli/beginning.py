@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from scriptrules.cli.common import say
+from scriptrules.cli.common import load_plugins, say
 from scriptrules.model import NAME
 
 CONFIGURATION = """\
@@ -118,7 +118,6 @@ def rule_command(name: str, task: str | None) -> None:
 def plugin_command(name: str) -> None:
     """Write plugins/NAME.py, with a function NAME for rules."""
     from scriptrules import config
-    from scriptrules.cli.common import load_plugins
 
     name = name.removesuffix(".py")
     settings = config.load()
