@@ -66,8 +66,9 @@ def list_command(as_json: bool) -> None:
         say("There is no breakpoint.")
     for item in items:
         when = f"  when {item['when']}" if item["when"] else ""
-        print_lines([[(item["name"], "bold"), (f"  {', '.join(item['on'])}  at {item['at']}{when}", "")]])
-        print_lines([(f"    set by {item['by']}", "dim")] for _ in [0])
+        what = f"  {', '.join(item['on'])}  at {item['at']}{when}" if item["on"] else "  not in force"
+        stale = "; its last version that was in order is in force" if item["on"] and item["problems"] else ""
+        print_lines([[(item["name"], "bold"), (what, "")], [(f"    set by {item['by']}{stale}", "dim")]])
         print_lines([(f"    {line}", "bad")] for problem in item["problems"] for line in problem.splitlines())
 
 
