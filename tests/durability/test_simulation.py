@@ -263,7 +263,7 @@ class People:
         self.site.kill_worker()
 
     def sweep(self) -> None:
-        self.site.ask(self.site.alive.retention.sweep(self.random.choice([0, 20_000, 1_000_000])))
+        self.site.ask(self.site.alive.retention.sweep(self.random.choice([200_000, 500_000, 1_000_000])))
 
 
 def simulate(folder: Path, seed: int, lives: int, steps: int) -> Counter[str]:

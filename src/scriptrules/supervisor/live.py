@@ -7,6 +7,8 @@ happens to it, and replayed when it goes on.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from scriptrules import journal
 from scriptrules.errors import NotFound
@@ -99,6 +101,15 @@ class LiveRuns:
                 self._sources[digest] = source
         return source
 
+    @asynccontextmanager
+    async def taken(self, id: str) -> AsyncIterator[LiveRun]:
+        """A run for somebody who may decide on it, and who decides without a pause; raises NotFound."""
+        live = await self.get(id)
+        try:
+            yield live
+        finally:
+            self.forget_idle(live)
+
     def add(self, live: LiveRun) -> None:
         self.runs[live.run.id] = live
 
@@ -140,8 +151,9 @@ class LiveRuns:
 
     def forget_idle(self, live: LiveRun) -> None:
         """Drop from memory a run that nothing holds there."""
-        if live.worker is None and live.turn is None and not live.uncommitted:
-            self.runs.pop(live.run.id, None)
+        idle = live.worker is None and live.turn is None and not live.uncommitted
+        if idle and self.runs.get(live.run.id) is live:
+            del self.runs[live.run.id]
 
     def worker_gone(self, worker: Worker) -> None:
         """Its suspended runs are replayed when they go on."""

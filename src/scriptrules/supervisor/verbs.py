@@ -90,12 +90,12 @@ class Verbs:
             NotFound, NotPossible: there is none, or it has ended.
         """
         if id.startswith("r"):
-            live = await self._live.get(id)
-            if live.run.state in RUN_FINAL:
-                raise NotPossible(f"Run {id} is {live.run.state} already.")
-            self._live.give_up(live)
-            decision = interventions.on_cancel(live.run, live.entries, self._clock())
-            await self._decide(live, decision, ask)
+            async with self._live.taken(id) as live:
+                if live.run.state in RUN_FINAL:
+                    raise NotPossible(f"Run {id} is {live.run.state} already.")
+                self._live.give_up(live)
+                decision = interventions.on_cancel(live.run, live.entries, self._clock())
+                await self._decide(live, decision, ask)
             return
         async with self._claimed(id) as task:
             if task.state in (TaskState.NEW, TaskState.HELD):
@@ -123,12 +123,12 @@ class Verbs:
             NotFound, NotPossible: there is none, it has ended, or is held already.
         """
         if id.startswith("r"):
-            live = await self._live.get(id)
-            if live.run.state in RUN_FINAL or live.run.state is RunState.HELD:
-                raise NotPossible(f"Run {id} is {live.run.state} already.")
-            change = Change(audit=ask.audit(self._clock(), id))
-            self._breakpoints.step(id, change)
-            await self._driver.submit(change)
+            async with self._live.taken(id) as live:
+                if live.run.state in RUN_FINAL or live.run.state is RunState.HELD:
+                    raise NotPossible(f"Run {id} is {live.run.state} already.")
+                change = Change(audit=ask.audit(self._clock(), id))
+                self._breakpoints.step(id, change)
+                await self._driver.submit(change)
             return
         task = await self._task(id)
         runs = await self._store.runs(Filter(task=id, limit=PAGE))
@@ -150,7 +150,8 @@ class Verbs:
             NotFound, NotPossible: there is none, or it is not held.
         """
         if id.startswith("r"):
-            await self._resume_run(id, ask, step)
+            async with self._live.taken(id):
+                await self._resume_run(id, ask, step)
             return
         async with self.reviving.together(), self._claimed(id) as task:
             if task.state in (TaskState.HELD, TaskState.UNMATCHED):
@@ -166,7 +167,7 @@ class Verbs:
         if not held:
             raise NotPossible(f"Task {id} is {task.state}, not held.")
         for run in held:
-            await self._resume_run(run.id, ask, step)
+            await self.resume(run.id, ask, step)
 
     async def match_again(self, id: str, reason: str) -> None:
         """Have a task that is held for this reason matched again; by the engine itself."""
@@ -217,11 +218,11 @@ class Verbs:
             NotFound, NotPossible, BadTask: there is none, it is not held there, or it cannot have these.
         """
         if id.startswith("r"):
-            live = await self._live.get(id)
-            before = effective_of(live.entries)
-            after = _merged(before, data) if merge else data
-            decision = interventions.on_edit(live.run, live.entries, live.task, after, self._clock(), self._setting)
-            await self._decide(live, decision, ask, None, before=msgspec.Raw(before), after=msgspec.Raw(after))
+            async with self._live.taken(id) as live:
+                before = effective_of(live.entries)
+                after = _merged(before, data) if merge else data
+                decision = interventions.on_edit(live.run, live.entries, live.task, after, self._clock(), self._setting)
+                await self._decide(live, decision, ask, None, before=msgspec.Raw(before), after=msgspec.Raw(after))
             return
         async with self._claimed(id) as task:
             if task.state is not TaskState.HELD:
@@ -247,20 +248,20 @@ class Verbs:
                     raise NotPossible(f"Task {id} is {task.state}; only a held task that was called can be answered.")
                 await self._answer_call(task, task.parent, task.reply, value, ask)
             return
-        live = await self._live.get(id)
-        decision = interventions.on_answer(live.run, live.entries, value, seq, self._clock(), self._setting)
-        change = Change(passes=self._passes_of(live))
-        await self._decide(live, decision, ask, change, result=msgspec.Raw(value))
+        async with self._live.taken(id) as live:
+            decision = interventions.on_answer(live.run, live.entries, value, seq, self._clock(), self._setting)
+            change = Change(passes=self._passes_of(live))
+            await self._decide(live, decision, ask, change, result=msgspec.Raw(value))
 
     async def _answer_call(self, task: Task, caller: str, seq: int, value: bytes, ask: Ask) -> None:
-        live = await self._live.get(caller)
-        now = self._clock()
-        decision = interventions.on_call_answered(live.run, live.entries, seq, value, now)
-        given = msgspec.Raw(value)
-        change = Change(audit=ask.audit(now, caller, result=given) + ask.audit(now, task.id, result=given))
-        self._driver.write(live, decision, change, None)
-        then = partial(self._driver.committed, live, decision)
-        await self._matcher.move(task, TaskState.DROPPED, None, change, then)
+        async with self._live.taken(caller) as live:
+            now = self._clock()
+            decision = interventions.on_call_answered(live.run, live.entries, seq, value, now)
+            given = msgspec.Raw(value)
+            change = Change(audit=ask.audit(now, caller, result=given) + ask.audit(now, task.id, result=given))
+            self._driver.write(live, decision, change, None)
+            then = partial(self._driver.committed, live, decision)
+            await self._matcher.move(task, TaskState.DROPPED, None, change, then)
 
     async def drop(self, id: str, ask: Ask) -> None:
         """End a held task without having its rules asked, or a held run where it stands.
@@ -269,10 +270,10 @@ class Verbs:
             NotFound, NotPossible: there is none, or it is not held.
         """
         if id.startswith("r"):
-            live = await self._live.get(id)
-            if live.run.state is not RunState.HELD:
-                raise NotPossible(f"Run {id} is {live.run.state}, not held.")
-            await self.cancel(id, ask)
+            async with self._live.taken(id) as live:
+                if live.run.state is not RunState.HELD:
+                    raise NotPossible(f"Run {id} is {live.run.state}, not held.")
+                await self.cancel(id, ask)
             return
         async with self._claimed(id) as task:
             if task.state is not TaskState.HELD:
@@ -295,13 +296,12 @@ class Verbs:
             for run in runs:
                 await self.retry(run.id, ask, pinned, from_start)
             return
-        async with self.reviving.together():
-            await self._retry_run(id, ask, pinned, from_start)
+        async with self.reviving.together(), self._live.taken(id) as live:
+            await self._retry_run(live, ask, pinned, from_start)
 
-    async def _retry_run(self, id: str, ask: Ask, pinned: bool, from_start: bool) -> None:
-        live = await self._live.get(id)
+    async def _retry_run(self, live: LiveRun, ask: Ask, pinned: bool, from_start: bool) -> None:
         if live.run.state not in (RunState.FAILED, RunState.HELD):
-            raise NotPossible(f"Run {id} is {live.run.state}; only failed and held runs can be retried.")
+            raise NotPossible(f"Run {live.run.id} is {live.run.state}; only failed and held runs can be retried.")
         digest, control = self._source_for(live.run, pinned)
         change = Change()
         if live.run.state is RunState.FAILED:
@@ -323,7 +323,7 @@ class Verbs:
         for done in await self._store.requested(ask.request) if ask.request else ():
             if done.thing == id and done.detail is not None:
                 return str(msgspec.json.decode(done.detail)["fork"])
-        async with self.reviving.together():
+        async with self.reviving.together(), self._live.taken(id):
             return await self._fork_run(id, seq, value, pinned, ask)
 
     async def _fork_run(self, id: str, seq: int, value: bytes, pinned: bool, ask: Ask) -> str:
@@ -339,7 +339,6 @@ class Verbs:
         self._live.add(forked)
         audit = ask.audit(now, id, fork=fork, seq=seq, result=msgspec.Raw(value))
         change = Change(reopened=[(live.run.task, now)], audit=audit)
-        self._live.forget_idle(live)
         await self._driver.decide_and_wait(forked, decision, change)
         return fork
 
