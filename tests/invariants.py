@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -33,7 +34,7 @@ from scriptrules.store._sqlite_queries import QUERIES
 from scriptrules.store._sqlite_rows import run_of, task_of
 from scriptrules.store.memory import MemoryStore
 from scriptrules.store.protocol import Wake
-from scriptrules.supervisor.arguments import run_args, wait_args
+from scriptrules.supervisor.arguments import wait_args
 from scriptrules.supervisor.ending import is_over
 from scriptrules.supervisor.entries import (
     child_of,
@@ -47,8 +48,19 @@ from scriptrules.supervisor.entries import (
     task_wakes,
 )
 from scriptrules.supervisor.matching import view_of
+from serving import Server, project
 
 OPTIONAL = frozenset({"again", "branch"})  # wakes that are there at times
+
+
+@contextmanager
+def checked_project() -> Iterator[Server]:
+    """A server's folder, as `serving.project`; in the end its store is checked, and every journal replayed."""
+    with project() as server:
+        yield server
+        server.kill()
+        tables = check_store(server.folder / ".scriptrules/state.db")
+        Replayer(Plugins(server.folder / "plugins")).check(tables)
 
 
 class Tables(msgspec.Struct):
@@ -70,14 +82,16 @@ def check_store(path: Path, settled: bool = False) -> Tables:
     Args:
         settled: whether nothing is under way any more.
     """
-    with sqlite3.connect(path) as store:
+    with closing(sqlite3.connect(path)) as store:
         columns = QUERIES["task"].partition(" FROM ")[0]
         tasks = {row[0]: task_of(row) for row in store.execute(f"{columns} FROM tasks")}
         records: defaultdict[str, list[journal.Record]] = defaultdict(list)
         for run, body in store.execute("SELECT run, body FROM journal ORDER BY id"):
             records[run].append(journal.decode(body))
         columns = QUERIES["run"].partition("FROM")[0]
-        answered = "SELECT thing FROM audit WHERE verb = 'answer' UNION SELECT detail ->> 'fork' FROM audit"
+        answered = (
+            "SELECT thing FROM audit WHERE verb = 'answer' UNION SELECT CAST(detail AS TEXT) ->> 'fork' FROM audit"
+        )
         counts = {(kind, state): number for kind, state, number in store.execute("SELECT * FROM counts") if number}
         for table in ("logs", "wakes"):
             assert not store.execute(f"SELECT * FROM {table} WHERE run NOT IN (SELECT id FROM runs)").fetchall(), table
@@ -331,22 +345,3 @@ class _Here(Worker):
 
     def _flush(self) -> None:
         self._out.clear()
-
-
-def started_once(tables: Tables, started: Counter[str]) -> None:
-    """No execution was started twice, and none that no entry has asked for."""
-    assert not [key for key, count in started.items() if count > 1]
-    asked = set()
-    for id, records in tables.records.items():
-        entries: list[Entry] = []
-        for record in records:
-            journal.apply(entries, record)
-            run = tables.runs[id]
-            for attempt in range(1, run.attempt + 1):
-                then = msgspec.structs.replace(run, attempt=attempt)
-                asked |= {
-                    execution_key(then, entry.seq, entry.attempt)
-                    for entry in entries
-                    if entry.name == "run" and run_args(entry.args)
-                }
-    assert started.keys() <= asked

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from serving import Server, eventually, project
+from invariants import checked_project
+from serving import Server, eventually
 
 DEPTH = 64
 
@@ -52,7 +53,7 @@ def begin(server: Server) -> None:
 
 
 def test_sixty_four_calls_deep_a_value_comes_back_and_the_stack_is_shown_and_one_more_is_held() -> None:
-    with project() as server:
+    with checked_project() as server:
         begin(server)
         task = server.send("start", bottom=DEPTH)
         bottom = bottom_of(server, task, DEPTH)
@@ -86,7 +87,7 @@ def test_sixty_four_calls_deep_a_value_comes_back_and_the_stack_is_shown_and_one
 
 def test_a_stack_survives_a_kill_at_every_depth_on_the_way_down_and_up() -> None:
     depth = 8
-    with project() as server:
+    with checked_project() as server:
         server.config("")
         server.rule("start", START)
         server.rule(
@@ -114,7 +115,7 @@ def test_a_stack_survives_a_kill_at_every_depth_on_the_way_down_and_up() -> None
 
 def test_cancelling_the_caller_cancels_its_callees_at_every_depth_though_the_server_is_killed() -> None:
     depth = 12
-    with project() as server:
+    with checked_project() as server:
         begin(server)
         tasks = [server.send("start", bottom=depth) for _ in range(4)]
         for task in tasks:
@@ -136,7 +137,7 @@ def all_ended(server: Server, root: str) -> set[str] | None:
 
 
 def test_recursion_and_several_calls_at_once_give_their_values() -> None:
-    with project() as server:
+    with checked_project() as server:
         server.config("")
         server.rule(
             "fib",

@@ -7,7 +7,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from serving import Server, eventually, project
+from invariants import checked_project
+from serving import Server, eventually
 
 TASKS, CUSTOMERS, MOST, KILLS = 240, 3, 2, 6
 
@@ -54,7 +55,7 @@ def most_at_once(record: Path) -> dict[str, int]:
 
 
 def test_a_limit_by_key_holds_through_kills_and_no_slot_is_lost() -> None:
-    with project() as server:
+    with checked_project() as server:
         program, record = working_program(server)
         server.rule("work", RULE.format(most=MOST, program=program, record=str(record)))
         server.start()

@@ -8,7 +8,8 @@ import threading
 import time
 from collections import Counter
 
-from serving import Problem, Server, appending_program, eventually, project
+from invariants import checked_project
+from serving import Problem, Server, appending_program, eventually
 
 TASKS = 1000
 KILLS = 20
@@ -42,7 +43,7 @@ def _send_all(server: Server, acknowledged: dict[int, str], stop: threading.Even
 
 
 def test_a_thousand_tasks_survive_twenty_kills_and_each_execution_is_started_once() -> None:
-    with project() as server:
+    with checked_project() as server:
         program, record = appending_program(server)
         server.config(f'[hosts.local]\nexecutor = "process"\nprograms = ["{program}"]\n')
         server.rule("work", RULE.format(program=program, record=str(record)))
@@ -83,7 +84,7 @@ def _all_ended(server: Server) -> bool:
 
 
 def test_a_waiting_run_goes_on_after_a_restart_with_the_same_time_and_chance_though_its_file_was_edited() -> None:
-    with project() as server:
+    with checked_project() as server:
         server.config("")
         text = """
 def main(**kwargs):
@@ -110,7 +111,7 @@ def main(**kwargs):
 
 
 def test_an_execution_that_ends_while_the_server_is_down_is_found_by_the_next_one() -> None:
-    with project() as server:
+    with checked_project() as server:
         server.config('[hosts.local]\nexecutor = "process"\nprograms = ["sleep"]\n')
         server.rule(
             "slow",

@@ -6,7 +6,8 @@ import http.client
 import random
 import time
 
-from serving import Problem, Server, eventually, project
+from invariants import checked_project
+from serving import Problem, Server, eventually
 
 COLLECT = """
 on = "collect"
@@ -84,7 +85,7 @@ def restart(server: Server) -> None:
 
 def test_items_sent_around_kills_are_received_once_each_and_in_order() -> None:
     collectors, items = 40, 4
-    with project() as server:
+    with checked_project() as server:
         server.config("")
         server.rule("collect", COLLECT)
         server.start()
@@ -105,7 +106,7 @@ def test_items_sent_around_kills_are_received_once_each_and_in_order() -> None:
 
 def test_a_winner_and_a_timeout_are_decided_once_though_the_result_comes_in_the_same_moment() -> None:
     runs = 20
-    with project() as server:
+    with checked_project() as server:
         server.config("")
         for name, text in (("race", RACES), ("nap", NAP)):
             server.rule(name, text)
@@ -126,7 +127,7 @@ def test_a_winner_and_a_timeout_are_decided_once_though_the_result_comes_in_the_
 
 
 def test_trees_are_waited_for_to_their_end_though_the_server_is_killed_while_they_grow() -> None:
-    with project() as server:
+    with checked_project() as server:
         server.config("")
         for name, text in (("tree", TREE), ("node", NODE)):
             server.rule(name, text)
