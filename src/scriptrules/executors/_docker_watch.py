@@ -21,7 +21,6 @@ COMPARE_INTERVAL = 30.0  # seconds without an event after which the engine's lis
 RECONNECT_FIRST, RECONNECT_MOST = 0.1, 5.0  # seconds between attempts to reach an engine again
 _MEMORY = 256  # events that an engine remembers, until it is restarted
 _MEMORY_MAX = 4 * 1024 * 1024  # bytes of them
-_AHEAD = 100_000  # microseconds that we may take an engine's clock to be later than it is
 
 
 class Watch:
@@ -75,11 +74,18 @@ class Watch:
 
         Args:
             moment: microseconds since 1970, on the engine's clock.
+
+        Raises:
+            EngineError, HostUnavailable: it cannot be asked now.
         """
-        until = self.engine_now() + _AHEAD
+        about = await self._engine.request(lambda client: client.info())
+        until = clock.parse(about["SystemTime"])  # the engine's own: it would wait for a moment that is still to come
         query = {"since": "1", "until": f"{until // clock.SECOND}.{until % clock.SECOND:06d}000"}
-        lines = (await self._engine.read("/events", query, _MEMORY_MAX)).splitlines()
-        events = [msgspec.json.decode(line, type=dict[str, Any]) for line in lines if line]
+        answer = await self._engine.read("/events", query, _MEMORY_MAX)
+        try:
+            events = [msgspec.json.decode(line, type=dict[str, Any]) for line in answer.splitlines() if line]
+        except msgspec.DecodeError as error:
+            raise self._engine.unavailable(f"an answer broke off ({error})") from None
         return len(events) < _MEMORY and all(event["timeNano"] // 1000 > moment for event in events)
 
     async def close(self) -> None:
