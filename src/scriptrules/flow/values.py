@@ -164,7 +164,7 @@ class Stream(msgspec.Struct, frozen=True):
     name: str
     args: tuple[Value, ...]
     keywords: tuple[tuple[str, Value], ...] = ()
-    texts: tuple[str, ...] = ()  # how the arguments are written
+    label: str = ""  # how the first of them is written
     begun: bool = False  # some elements may have been taken
 
 

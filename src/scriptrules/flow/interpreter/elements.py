@@ -89,7 +89,7 @@ def _drawn(machine: Machine, ref: Ref, stream: Stream) -> Value:
 
     def draw() -> Value:
         return machine.language.natives[stream.name](
-            machine, Arguments(stream.args, stream.keywords, texts=stream.texts)
+            machine, Arguments(stream.args, stream.keywords, texts=(stream.label,))
         )
 
     result = perhaps(machine, draw) if stream.begun else draw()

@@ -100,7 +100,7 @@ def _call(machine: Machine, node: ast.Call) -> Value:
 def arguments(machine: Machine, node: ast.Call) -> Arguments:
     """What stands between the brackets."""
     args: list[Value] = []
-    texts: list[str] = []
+    texts: list[str | ast.expr] = []
     rest: Value | None = None
     for one in node.args:
         value = machine.evaluate(one)
@@ -116,7 +116,7 @@ def arguments(machine: Machine, node: ast.Call) -> Arguments:
             rest = alternatives([rest, value])
         else:
             args.append(value)
-            texts.append(ast.unparse(one) if not isinstance(one, ast.Lambda) else "it")
+            texts.append(one if not isinstance(one, ast.Lambda) else "it")
     keywords: dict[str, Value] = {}
     keyword_rest: Value | None = None
     for keyword in node.keywords:

@@ -142,7 +142,7 @@ def _passed(machine: Machine, node: ast.For, item: Value, state: State, through:
         return Path((*made, *path.effects), path.end)
     with machine.within(state):
         true, false = truths(machine, answer)
-    label = f"filter({stream.texts[0]})"
+    label = f"filter({stream.label})"
     paths = [(label, _passed(machine, node, item, true, left))] if true is not None else []
     if false is not None:
         paths.append((f"not {label}", Path((), Falls(false))))

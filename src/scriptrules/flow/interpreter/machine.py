@@ -78,11 +78,12 @@ class Arguments(msgspec.Struct, frozen=True):
     keywords: tuple[tuple[str, Value], ...] = ()
     rest: Value | None = None
     keyword_rest: Value | None = None
-    texts: tuple[str, ...] = ()  # how the first ones are written
+    texts: tuple[str | ast.expr, ...] = ()  # how the first ones are written
 
     def text(self, at: int) -> str:
         """How an argument is written."""
-        return self.texts[at] if at < len(self.texts) else "it"
+        written = self.texts[at] if at < len(self.texts) else "it"
+        return written if isinstance(written, str) else ast.unparse(written)
 
     def get(self, at: int, name: str) -> Value | None:
         """The argument of a parameter, or what stands for it."""
@@ -173,7 +174,8 @@ class Machine:
     def used(self, node: ast.expr) -> Value:
         """What an expression gives, as far as conditions have narrowed it down to few texts."""
         value = self.evaluate(node)
-        return self.concrete(value, ast.unparse(node)) if isinstance(value, Data) else value
+        known = isinstance(value, Data) and self.state.key(value) in self.state.facts
+        return self.concrete(value, ast.unparse(node)) if known else value
 
     def call(self, function: Value, arguments: Arguments) -> Value:
         """Call a value."""

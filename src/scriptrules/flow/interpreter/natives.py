@@ -93,7 +93,7 @@ def native(machine: Machine, function: Native, given: Arguments) -> Value:
     name = function.name
     if name in LAZY and given.rest is None and given.keyword_rest is None:
         as_it_is = (_copy(machine, given),) if name == "reversed" else ()  # it begins where the end is now
-        return machine.new(Stream(name, (*given.args, *as_it_is), given.keywords, given.texts))
+        return machine.new(Stream(name, (*given.args, *as_it_is), given.keywords, given.text(0)))
     if name not in STORING:
         given = _asked(machine, given, listed if name in EXHAUSTING else partly_listed)
     does = machine.language.natives.get(name)

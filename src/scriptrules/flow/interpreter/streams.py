@@ -34,9 +34,9 @@ def each(machine: Machine, value: Value, turn: Callable[[Value], Value]) -> tupl
         true, false = truths(machine, answer)
         ways: list[tuple[str, State, Callable[[], Value]]] = []
         if true is not None:
-            ways.append((f"filter({stream.texts[0]})", true, lambda: passed(item, left)))
+            ways.append((f"filter({stream.label})", true, lambda: passed(item, left)))
         if false is not None:
-            ways.append((f"not filter({stream.texts[0]})", false, lambda: NONE))
+            ways.append((f"not filter({stream.label})", false, lambda: NONE))
         return machine.fork(ways)
 
     return _each(machine, source, lambda item: passed(item, through))
