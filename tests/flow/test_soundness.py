@@ -53,7 +53,7 @@ def check(seed: int, size: int, tasks: int = TASKS) -> tuple[RuleFacts, set[Edge
     return facts, taken, text
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(seed=SEEDS, size=SIZES)
 def test_whatever_a_random_rule_generates_was_foreseen(seed: int, size: int) -> None:
     check(seed, size)
