@@ -187,20 +187,20 @@ def task_wakes(run: str, entry: Entry, known: Sequence[Entry]) -> list[Wake]:
 
 
 def receive_wakes(run: str, entry: Entry) -> list[Wake]:
-    args = receive_args(entry.args)
+    args = receive_args(entry.effective)
     return [Wake(run, entry.seq, "receive", key_of(pattern, args.match)) for pattern in dict.fromkeys(args.on)]
 
 
 def received_before(entries: Sequence[Entry], entry: Entry) -> tuple[set[str], int | None]:
     """The tasks that a run has taken, and the place of the last that it took by the same arguments as `entry`."""
-    wanted = receive_args(entry.args)
+    wanted = receive_args(entry.effective)
     taken: set[str] = set()
     after: int | None = None
     for one in entries:
         if one.name == "receive" and one.result is not None:
             task = msgspec.json.decode(one.result, type=ReceivedTask)
             taken.add(task.id)
-            args = receive_args(one.args)
+            args = receive_args(one.effective)
             if (args.on, args.match) == (wanted.on, wanted.match) and task.place:
                 after = max(after or 0, task.place)
     return taken, after

@@ -40,7 +40,7 @@ async def find(store: Store, run: Run, entries: list[Entry], entry: Entry) -> Fo
         run: that waits.
         entries: of the run.
     """
-    args = receive_args(entry.args)
+    args = receive_args(entry.effective)
     keys = [wake.key for wake in receive_wakes(run.id, entry)]
     passed = 0
     taken, after = received_before(entries, entry)

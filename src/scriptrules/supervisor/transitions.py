@@ -407,7 +407,7 @@ def on_timer(run: Run, entries: Sequence[Entry], wake: Wake, now: int) -> Decisi
     if entry.state in ENTRY_FINAL or is_over(run):
         return decision
     if entry.name in ("wait", "receive"):
-        timeout = wait_args(entry.args).timeout if entry.name == "wait" else receive_args(entry.args).timeout
+        timeout = wait_args(entry.args).timeout if entry.name == "wait" else receive_args(entry.effective).timeout
         failure = Failure("TimeoutError", f"{entry.name}() timed out after {timeout:g} s")
         decision.done += outstanding(run, [entry], entries)
         finish_entry(decision, entry, EntryState.FAILED, None, failure, now)

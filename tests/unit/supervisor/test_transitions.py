@@ -31,6 +31,7 @@ from scriptrules.model import (
 )
 from scriptrules.sandbox.wire import Outcome, ReceivedTask, Slice
 from scriptrules.store.protocol import Wake
+from scriptrules.store.receiving import key_of
 from scriptrules.supervisor import interventions, states, transitions
 from scriptrules.supervisor.arguments import WorkerLied
 from scriptrules.supervisor.decision import Cancel, Decision, Go, Replay, Setting, Start, Stop
@@ -711,6 +712,19 @@ def test_what_an_earlier_wait_has_given_stays_so_when_it_is_retried() -> None:
     after = past_of(live.entries, SETTING.blocking, 0)
     assert [past.outcome for past in after][:6] == before
     assert after[2].at == moments, "the script's clock stands where it stood"
+
+
+def test_a_run_whose_receive_was_edited_waits_for_what_the_edit_says() -> None:
+    live = Live()
+    piece = Slice(1, "blocked", [receive()])
+    cut = transitions.Cut(0, "breakpoint:b")
+    live.take(transitions.on_slice(live.run, live.entries, live.task, piece, live.now, live.setting, cut=cut))
+    other = encode({"on": ["order.sent"], "match": {}, "timeout": None})
+    live.take(interventions.on_edit(live.run, live.entries, TASK, other, live.now, live.setting))
+    live.resume()
+    live.slice()
+    assert {key for _, kind, key in live.wakes if kind == "receive"} == {key_of("order.sent", {})}
+    assert past_of(live.entries, SETTING.blocking, 0)[0].args == receive().args, "a replay compares what the rule says"
 
 
 def test_a_retry_calls_the_failed_function_again() -> None:
