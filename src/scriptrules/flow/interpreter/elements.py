@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from scriptrules.flow.interpreter.machine import Arguments, Dead, Machine, nowhere
+from scriptrules.flow.interpreter.machine import Arguments, Dead, Machine
 from scriptrules.flow.values import (
     NONE,
     Choice,
@@ -21,7 +21,6 @@ from scriptrules.flow.values import (
     Partial,
     Presence,
     Ref,
-    State,
     Stream,
     Table,
     TaskView,
@@ -107,11 +106,7 @@ def listed(machine: Machine, value: Value) -> Value:
         return value
     value = machine.state.narrow(value)
     if isinstance(value, Choice):
-        ways: list[tuple[str, State, Callable[[], Value]]] = []
-        for case in value.cases:
-            if (state := machine.under(Presence(case.label, case.facts))) is not None:
-                ways.append((case.label, state, lambda case=case: listed(machine, case.value)))  # type: ignore[misc]
-        return machine.fork(ways) if ways else nowhere()
+        return machine.by_case(value, lambda one: listed(machine, one))
     return value if machine.stream(value) is None else machine.new(Items("list", *elements(machine, value)))
 
 

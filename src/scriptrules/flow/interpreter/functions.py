@@ -15,7 +15,7 @@ from scriptrules.flow.domains import ANY, hull
 from scriptrules.flow.effects import Path, Returns, Split, flat
 from scriptrules.flow.interpreter.elements import called_back, carries
 from scriptrules.flow.interpreter.generating import anything
-from scriptrules.flow.interpreter.machine import Activation, Arguments, Dead, Frame, Machine, TooComplex, nowhere
+from scriptrules.flow.interpreter.machine import Activation, Arguments, Dead, Frame, Machine, TooComplex
 from scriptrules.flow.interpreter.methods import method
 from scriptrules.flow.interpreter.natives import native, unknown
 from scriptrules.flow.interpreter.scopes import Scope, scope
@@ -34,7 +34,6 @@ from scriptrules.flow.values import (
     Native,
     NewTask,
     Partial,
-    Presence,
     Ref,
     State,
     Table,
@@ -59,12 +58,7 @@ REPEATED_MAX = 8  # times that a recursion is followed until it is stable
 
 def either(machine: Machine, function: Choice, arguments: Arguments) -> Value:
     """Call what depends on conditions."""
-    ways = []
-    for case in function.cases:
-        state = machine.under(Presence(case.label, case.facts))
-        if state is not None:
-            ways.append((case.label, state, lambda case=case: machine.call(case.value, arguments)))
-    return machine.fork(ways) if ways else nowhere()
+    return machine.by_case(function, lambda one: machine.call(one, arguments))
 
 
 def partially(machine: Machine, function: Partial, arguments: Arguments) -> Value:

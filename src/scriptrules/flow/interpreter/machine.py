@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NoReturn
 
 import msgspec
@@ -365,6 +366,15 @@ class Machine:
         """What the ways of a fork have generated."""
         if any(case.effects for case in cases):
             self.effects.append(Fork(tuple(cases), total))
+
+    def by_case(self, value: Choice, what: Callable[[Value], Value]) -> Value:
+        """Do something with each value that a choice may be, where it is that one."""
+        ways = [
+            (case.label, state, partial(what, case.value))
+            for case in value.cases
+            if (state := self.under(Presence(case.label, case.facts))) is not None
+        ]
+        return self.fork(ways) if ways else nowhere()
 
     def under(self, presence: Presence | None) -> State | None:
         """The state in which something is there; None where it cannot be."""

@@ -86,14 +86,7 @@ def method(machine: Machine, receiver: Value, name: str, given: Arguments, writt
     """Call a method."""
     receiver = machine.state.narrow(receiver)
     if isinstance(receiver, Choice):
-        return machine.fork(
-            [
-                (case.label, state, lambda case=case: method(machine, case.value, name, given, written))  # type: ignore[misc]
-                for case in receiver.cases
-                if (state := machine.under(Presence(case.label, case.facts))) is not None
-            ]
-            or nowhere()
-        )
+        return machine.by_case(receiver, lambda one: method(machine, one, name, given, written))
     if isinstance(receiver, Text) or (isinstance(receiver, Const) and isinstance(receiver.value, str)):
         return text_method(machine, receiver, name, given)
     if isinstance(receiver, Ref):
