@@ -129,12 +129,20 @@ def test_a_revoked_token_is_refused_at_once_and_the_last_admin_stays(server: Ser
 def follow(server: Server, path: str, **headers: str) -> Iterator[http.client.HTTPResponse]:
     """An answer that lasts, once it has begun."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-    connection.request("GET", path, headers=headers)
-    response = connection.getresponse()
-    assert response.status == 200
-    assert response.readline()
-    yield response
-    connection.close()
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        assert response.status == 200
+        assert response.readline()
+        yield response
+
+
+def read_until(stream: http.client.HTTPResponse, text: bytes) -> None:
+    """Read lines until one has `text`, or, for the empty one, until the server has ended the answer."""
+    deadline = time.monotonic() + 30
+    while (line := stream.readline()) and not (text and text in line):
+        assert time.monotonic() < deadline, "it goes on and on"
+    assert text in line
 
 
 @pytest.mark.parametrize("path", ["/api/events", "/api/runs/{run}/logs?follow=1"])
@@ -144,7 +152,7 @@ def test_what_is_open_ends_when_who_asked_may_have_it_no_longer(server: Server, 
     path = path.format(run=server.wait_run(server.send("wait"), {"waiting"})["id"])
     with follow(server, path) as nameless:
         ada = client_of(server).add_token("ada", "admin")["token"]
-        nameless.read()  # there are tokens now, and it gave none
+        read_until(nameless, b"")  # there are tokens now, and it gave none
     admin = client_of(server, ada)
     eve = admin.add_token("eve", "viewer")["token"]
     with (
@@ -152,10 +160,9 @@ def test_what_is_open_ends_when_who_asked_may_have_it_no_longer(server: Server, 
         follow(server, "/api/events", authorization=f"Bearer {ada}") as mine,
     ):
         admin.revoke_token("eve")
-        hers.read()
+        read_until(hers, b"")
         admin.send("still.there", {})
-        while b"still.there" not in mine.readline():
-            pass
+        read_until(mine, b"still.there")
     admin.add_token("eve", "viewer")  # the same name is not the same token
     assert ask(server, "GET", path, authorization=f"Bearer {eve}")[0] == 401
 
@@ -168,7 +175,7 @@ def test_what_is_open_ends_with_the_session(server: Server) -> None:
     claim = f"ada.{int(time.time()) + 3}"
     session = f"{claim}.{hmac.new(hash.encode(), claim.encode(), hashlib.sha256).hexdigest()}"
     with follow(server, "/api/events", cookie=f"scriptrules_session={session}") as stream:
-        stream.read()
+        read_until(stream, b"")
     assert ask(server, "GET", "/api/tasks", cookie=f"scriptrules_session={session}")[0] == 401
 
 
