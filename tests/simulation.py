@@ -30,7 +30,7 @@ from scriptrules import config, function
 from scriptrules.clock import SECOND
 from scriptrules.errors import HostUnavailable, ScriptrulesError
 from scriptrules.function import Function
-from scriptrules.model import RUN_FINAL, TASK_FINAL, ExecutionRequest, ExecutionResult, RunState, Verdict, parse_key
+from scriptrules.model import RUN_FINAL, TASK_FINAL, ExecutionRequest, ExecutionResult, Verdict, parse_key
 from scriptrules.plugins.executor import ExecutorContext, LogChunk
 from scriptrules.plugins.manager import Plugins
 from scriptrules.sandbox import wire
@@ -41,7 +41,6 @@ from scriptrules.store._sqlite_writer import Submission, _hand_out
 from scriptrules.store.memory import MemoryStore
 from scriptrules.store.protocol import Change, Committed, Store, merge
 from scriptrules.supervisor.supervisor import Supervisor
-from scriptrules.supervisor.verbs import Ask
 
 NO_PROCESS = 1 << 30  # the pid of a worker that is none
 START = 1_700_000_000 * SECOND
@@ -479,6 +478,3 @@ def made_up_time(seed: int) -> Iterator[VirtualLoop]:
             assert not broken, broken[0]
     bugs = [entry for entry in logs if entry["event"].endswith((".bug", ".broken"))]
     assert not bugs, json.dumps(bugs[:3], default=str)
-
-
-__all__ = ["Ask", "RunState", "Site", "made_up_time"]

@@ -15,7 +15,8 @@ from invariants import Replayer, check_memory
 from scriptrules.model import RUN_FINAL, RunState
 from scriptrules.store.protocol import Change
 from scriptrules.supervisor import bulk
-from simulation import Ask, Site, made_up_time, plugins_of
+from scriptrules.supervisor.verbs import Ask
+from simulation import Site, made_up_time, plugins_of
 
 RULES = {
     "flow": 'on = "flow"\ndef main(n):\n    if n > 0:\n        emit("flow", n=n - 1)\n',
