@@ -213,9 +213,9 @@ class Sight:
         return slowly
 
     async def prune_rest(self, before: int, keep: list[str]) -> None:
-        """The audit is kept: it tells the checks who has given what."""
-        await self._chance.pause()
+        """The audit is kept: it tells the checks who has given what. No source that is put later is removed by this."""
         await self._durable.prune_rest(0, keep)
+        await self._chance.pause()
 
     def submit(self, change: Change, then: Callable[[Committed], None]) -> None:
         self._waiting.append(Submission(change, None, then, None))
