@@ -20,6 +20,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 SUPPORTED = ("3.13", "3.14", "3.12", "3.11")  # the first that is present, and not this one, is taken
 TESTS = ["tests/escapes", "tests/language"]
+NEEDED = ["pytest", "pytest-timeout", "hypothesis"]  # by them, and by what pyproject.toml says of tests
 
 
 def _candidates(version: str) -> Iterator[str]:
@@ -64,15 +65,14 @@ def _installed(version: str, python: str, identity: str) -> Path:
     folder = ROOT / ".venv" / f"other-{version}"
     folder.parent.mkdir(exist_ok=True)
     inside, stamp = folder / "bin" / "python", folder / "stamp"
-    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + identity.encode()).hexdigest()
+    described = (ROOT / "pyproject.toml").read_bytes() + f"{NEEDED} {identity}".encode()
+    wanted = hashlib.sha256(described).hexdigest()
     with (folder.parent / f"other-{version}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not stamp.exists() or stamp.read_text() != wanted:
             made = _run(python, "-m", "venv", "--clear", folder)
             assert made.returncode == 0, f"{python} cannot make a virtualenv: {made.stderr}"
-            pip = _run(
-                inside, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "-e", ".", "pytest", "hypothesis"
-            )
+            pip = _run(inside, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "-e", ".", *NEEDED)
             hint = "without a network, set PIP_INDEX_URL or PIP_FIND_LINKS to a mirror"
             assert pip.returncode == 0, f"pip could not install into {folder} ({hint}): {pip.stderr}"
             stamp.write_text(wanted)
