@@ -59,6 +59,7 @@ class Timers:
 
     async def _look(self) -> None:
         self._sooner.clear()
+        self._next = None  # whatever is committed while the store is read may be what that does not see
         wakes = await self._store.due(self._clock(), BATCH + len(self._firing))
         fresh = [wake for wake in wakes if wake not in self._firing]
         for wake in fresh:
