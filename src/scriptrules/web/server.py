@@ -6,7 +6,6 @@ import asyncio
 import gc
 import signal
 import socket
-import sys
 from collections.abc import Callable
 
 import structlog
@@ -28,7 +27,6 @@ log = structlog.get_logger(__name__)
 
 BACKLOG = 1024
 GC_THRESHOLD = (50_000, 20, 50)  # tasks are made of many small objects; the default spends a sixth of the time on them
-SWITCH_INTERVAL = 0.0002  # seconds; the store's writer lets go of the interpreter with every statement
 KEEP_ALIVE = 30  # seconds that an idle connection is kept, longer than a busy client pauses
 GRACE = 5  # seconds for requests under way when the server stops
 
@@ -81,7 +79,6 @@ async def _serve(config: Config, listening: Callable[[str], None]) -> None:
         )
         gc.freeze()  # what is there now stays
         gc.set_threshold(*GC_THRESHOLD)
-        sys.setswitchinterval(SWITCH_INTERVAL)
         serving = asyncio.create_task(server._serve([sock]))  # `serve` would capture the signals that are ours
         host, port = sock.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
