@@ -60,6 +60,16 @@ def test_a_run_goes_on_before_ones_eyes_with_its_log(look: Looker, server: Serve
     assert page.locator(".source .current").count() == 0
 
 
+def test_what_a_script_logs_and_its_program_writes_is_shown_in_the_order_of_time(look: Looker, server: Server) -> None:
+    task = server.send("order.new", size=2, kind="plain")
+    server.wait_task(task)
+    page = look.open(f"runs/{server.run_of(task)['id']}")
+    page.locator(".log .from-stdout").first.wait_for()
+    page.locator(".log .from-log").first.wait_for()
+    times = page.locator(".log time").evaluate_all("all => all.map(one => one.dateTime)")
+    assert times == sorted(times)
+
+
 def test_windows_that_nobody_sees_take_no_connection(look: Looker, server: Server, context: BrowserContext) -> None:
     run = server.wait_run(server.send("slow.hidden", n=600), {"waiting"})
     hidden = [Looker(context.new_page(), server) for _ in range(7)]  # browsers have six for a server

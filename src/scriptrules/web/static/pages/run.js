@@ -317,7 +317,9 @@ async function followLog(context) {
   let number = 0;
   try {
     await lines(`api/runs/${encodeURIComponent(context.id)}/logs?follow=true`, left.signal, (line) => {
-      log.lines.push({ ...line, number: number++ });
+      let place = log.lines.length; // those of the script come in order, and those of each execution
+      while (place > 0 && log.lines[place - 1].at > line.at) place -= 1;
+      log.lines.splice(place, 0, { ...line, number: number++ });
       if (log.lines.length > LOG_MAX) {
         log.dropped += log.lines.length - LOG_MAX;
         log.lines = log.lines.slice(-LOG_MAX);
