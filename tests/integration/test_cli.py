@@ -185,15 +185,18 @@ def test_a_held_run_is_listed_with_its_way_out_and_goes_on_when_it_is_resumed(pr
     assert "not held" in again.err
 
 
-def test_send_wait_says_what_is_held_and_goes_on_once_somebody_resumes_it(project: Project) -> None:
-    sending = subprocess.Popen(
-        [sys.executable, "-m", "scriptrules", "send", "wait", "--wait", "--json"],
-        env=environment(SCRIPTRULES_URL=project.url),
+def sending_and_waiting(url: str, name: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "scriptrules", "send", name, "--wait", "--json"],
+        env=environment(SCRIPTRULES_URL=url),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    with sending:
+
+
+def test_send_wait_says_what_is_held_and_goes_on_once_somebody_resumes_it(project: Project) -> None:
+    with sending_and_waiting(project.url, "wait") as sending:
         assert sending.stdout is not None
         assert sending.stderr is not None
         told = sending.stderr.readline()
@@ -209,14 +212,7 @@ def test_send_wait_goes_on_waiting_while_the_server_is_killed_and_started_again(
     with serving_project() as server:
         server.rule("asking", 'on = "ask"\ndef main():\n    hold("somebody has to look")\n    return 5\n')
         server.start()
-        sending = subprocess.Popen(
-            [sys.executable, "-m", "scriptrules", "send", "ask", "--wait", "--json"],
-            env=environment(SCRIPTRULES_URL=f"http://127.0.0.1:{server.port}"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        with sending:
+        with sending_and_waiting(f"http://127.0.0.1:{server.port}", "ask") as sending:
             assert sending.stdout is not None
             assert sending.stderr is not None
             assert "somebody has to look" in sending.stderr.readline()

@@ -64,13 +64,16 @@ def send_command(
         else:
             click.echo(id)
         return
-    if _has_failed(client, id, as_json):
+    if not _wait(client, id, as_json):
         hint_at_texts(fields)
         click.get_current_context().exit(1)
 
 
-def _has_failed(client: Client, id: str, as_json: bool) -> bool:
-    """Show the tree of a task until all of it has ended; what is held somebody else may let go on."""
+def _wait(client: Client, id: str, as_json: bool) -> bool:
+    """Show the tree of a task until all of it has ended, and return whether none of it has failed.
+
+    What is held somebody else may let go on.
+    """
     from scriptrules.cli.following import persistently
 
     told: set[str] = set()
@@ -87,7 +90,7 @@ def _has_failed(client: Client, id: str, as_json: bool) -> bool:
                     told.add(what)
                     say(f"scriptrules: held: {what}")
             time.sleep(pause_after(clock.monotonic() - began))
-    return persistently(lambda: _any(client, id, "failed", "cancelled"))
+    return not persistently(lambda: _any(client, id, "failed", "cancelled"))
 
 
 def _any(client: Client, root: str, *states: str) -> bool:
